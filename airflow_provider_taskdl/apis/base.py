@@ -1,0 +1,177 @@
+"""The frame every remote API fits in: a call is a request together with the reading of its answer.
+
+An API is described once; the sync and the async client run the same :class:`Call`.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from airflow_provider_taskdl.backoff import parse_retry_after
+from airflow_provider_taskdl.exceptions import (
+    AuthenticationError,
+    ConnectionConfigError,
+    MalformedResponseError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    TaskApiError,
+)
+from airflow_provider_taskdl.listing import FileListing, TaskStatus
+
+_NO_JSON = object()
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read whole.
+
+    :param status: HTTP status.
+    :param headers: Header fields, names in lower case.
+    :param body: The body's bytes.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and the reading of its answer.
+
+    :param method: HTTP method.
+    :param path: Path below the connection's base URL, percent-encoded, with a leading ``/``.
+    :param read: Turns the answer into a value or raises a ``TaskApiError``.
+    :param query: Query parameters.
+    :param body: What is sent as JSON, if anything.
+    :param remote_task_id: The task it is about; for error messages.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Answer], T]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    remote_task_id: str | None = None
+
+
+class TaskApi(ABC):
+    """A service whose tasks end in files with links.
+
+    :cvar service: The service's name in messages.
+    """
+
+    service: str
+
+    @abstractmethod
+    def list_files(self, remote_task_id: str) -> Call[FileListing]:
+        """Return the call that gives the task's files with fresh links."""
+
+    def get_status(self, remote_task_id: str) -> Call[TaskStatus] | None:
+        """Return the call that gives the task's state, or ``None`` if the service has none."""
+        return None
+
+    @abstractmethod
+    def probe(self) -> Call[None]:
+        """Return a call that changes nothing and succeeds exactly if the service accepts the credentials."""
+
+
+class WireModel(BaseModel):
+    """A part of an answer: unknown fields are ignored, and what was sent is not quoted in errors."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+
+
+def read_json(answer: Answer, model: type[M], service: str) -> M:
+    """Return the answer's body as ``model``.
+
+    :raises MalformedResponseError: The body is empty, no JSON, or of another shape. The text of the body is not
+        quoted: it may hold links.
+    """
+    request_id = answer.headers.get("x-bce-request-id")
+    if answer.status == 204 or not answer.body.strip():
+        raise MalformedResponseError(
+            f"{service} answered HTTP {answer.status} without a body where one is needed", request_id=request_id
+        )
+    try:
+        value = json.loads(answer.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        value = _NO_JSON
+    if value is _NO_JSON:  # raised outside the handler: what that caught quotes the body
+        kind = answer.headers.get("content-type", "no content type")
+        raise MalformedResponseError(
+            f"{service} answered HTTP {answer.status} with no JSON ({kind}, {len(answer.body)} bytes)",
+            request_id=request_id,
+        )
+    return read_model(value, model, service, request_id)
+
+
+def read_model(value: Any, model: type[M], service: str, request_id: str | None = None) -> M:
+    """Return a part of a decoded answer as ``model``.
+
+    :raises MalformedResponseError: It has another shape.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
+    raise MalformedResponseError(
+        f"the answer has not the shape of {service}'s: {'; '.join(problems[:3])}", request_id=request_id
+    )
+
+
+def raise_for_status(
+    answer: Answer, service: str, *, code: str | None, message: str | None, status: int | None = None
+) -> NoReturn:
+    """Raise the error that an unsuccessful answer means, by its status.
+
+    :param answer: The answer.
+    :param service: The service's name.
+    :param code: The service's own error code, if it gave one.
+    :param message: The service's own words, if it gave any.
+    :param status: What counts as the status, where it is not HTTP's.
+    :raises TaskApiError: Always; which one, the status says.
+    """
+    status = answer.status if status is None else status
+    said = f": {message}" if message else ""
+    facts: dict[str, Any] = {"code": code or f"HTTP {status}", "request_id": answer.headers.get("x-bce-request-id")}
+    retry_after = parse_retry_after(answer.headers.get("retry-after"))
+    if status in (401, 403, 407):
+        raise AuthenticationError(f"{service} refused the credentials of the connection{said}", **facts)
+    if status == 429:
+        raise RateLimitedError(f"{service} asks for fewer requests{said}", retry_after=retry_after, **facts)
+    if status in (408, 425) or status >= 500:
+        raise ServiceUnavailableError(f"{service} is not available{said}", retry_after=retry_after, **facts)
+    if 300 <= status < 400:
+        raise MalformedResponseError(
+            f"{service} answered with a redirect (HTTP {status}); is the connection's host right?", **facts
+        )
+    if status == 404 and code is None:
+        raise MalformedResponseError(
+            f"there is no such API at this address (HTTP 404); is the host of the {service} connection right?", **facts
+        )
+    raise TaskApiError(f"{service} refused the request{said}", **facts)
+
+
+def check_task_id(remote_task_id: object) -> str:
+    """Return the task's id as text; it will stand in a path and in a file's name.
+
+    :raises ConnectionConfigError: It is empty, too long, or holds what no id holds (spaces, slashes, control characters).
+    """
+    if isinstance(remote_task_id, bool) or not isinstance(remote_task_id, str | int):
+        raise ConnectionConfigError(f"remote_task_id must be text, not {type(remote_task_id).__name__}")
+    text = str(remote_task_id).strip()
+    if not text or len(text) > 128 or text.startswith(".") or not all(c.isalnum() or c in "-_.:" for c in text):
+        raise ConnectionConfigError(
+            f"remote_task_id {text[:140]!r} is not a task id; if it comes from a template, what did the template give?"
+        )
+    return text

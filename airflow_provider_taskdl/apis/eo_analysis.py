@@ -1,0 +1,161 @@
+"""The Earth-observation analysis platform: download URLs and state of an analysis task.
+
+Sources: the platform's pages ``/analysis/task/get/Download/url`` and ``/analysis/task/query/detailV2``. Its pages
+disagree on whether a status is a number or a word and leave open whether HTTP's status mirrors the body's ``code``:
+both are read either way.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NoReturn
+
+from pydantic import Field, SecretStr, field_validator
+
+from airflow_provider_taskdl.apis.base import (
+    Answer,
+    Call,
+    M,
+    TaskApi,
+    WireModel,
+    check_task_id,
+    raise_for_status,
+    read_json,
+    read_model,
+)
+from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError, TaskNotFoundError
+from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus, parse_time
+
+_STATES = {
+    "2": TaskState.RUNNING, "PROGRESSING": TaskState.RUNNING, "PROCESSING": TaskState.RUNNING,
+    "RUNNING": TaskState.RUNNING,
+    "WAITING": TaskState.WAITING, "PENDING": TaskState.WAITING, "QUEUED": TaskState.WAITING,
+    "3": TaskState.SUCCESS, "COMPLETE": TaskState.SUCCESS, "COMPLETED": TaskState.SUCCESS,
+    "SUCCESS": TaskState.SUCCESS,
+    "4": TaskState.FAILED, "FAILED": TaskState.FAILED,
+    "EXPIRED": TaskState.EXPIRED,
+}  # fmt: skip
+
+
+class _Url(WireModel):
+    file_name: str | None = Field(None, alias="fileName")
+    download_url: SecretStr | None = Field(None, alias="downloadUrl")
+    file_size: int | None = Field(None, alias="fileSize", ge=0)
+    expires_at: str | None = Field(None, alias="expiresAt")
+
+
+class _Urls(WireModel):
+    download_urls: tuple[_Url, ...] = Field((), alias="downloadUrls")
+    total_size: int | None = Field(None, alias="totalSize", ge=0)
+
+    @field_validator("download_urls", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: object) -> object:
+        return () if value is None else value
+
+
+class _Item(WireModel):
+    algorithm_name: str | None = Field(None, alias="algorithmName")
+    status: int | str | None = None
+
+
+class _Detail(WireModel):
+    task_status: int | str | None = Field(None, alias="taskStatus")
+    task_items: tuple[_Item, ...] | None = Field(None, alias="taskItems")
+
+
+class _Envelope(WireModel):
+    code: int
+    message: str | None = None
+    data: Any = None
+
+
+class _Refusal(WireModel):
+    code: int | None = None
+    message: str | None = None
+
+
+class EoAnalysisApi(TaskApi):
+    """The analysis-task calls that end in files."""
+
+    service = "EO analysis platform"
+
+    def list_files(self, remote_task_id: str) -> Call[FileListing]:
+        """``GET /analysis/task/get/Download/url?taskId=…``: all files of the task with links, sizes and expiry."""
+
+        def read(answer: Answer) -> FileListing:
+            data = self._data(answer, _Urls)
+            if data is None:
+                return FileListing(task_id, ())
+            return FileListing(task_id, tuple(map(self._file, data.download_urls)), data.total_size)
+
+        task_id = check_task_id(remote_task_id)
+        path = "/analysis/task/get/Download/url"
+        return Call("GET", path, read, query={"taskId": task_id}, remote_task_id=task_id)
+
+    def get_status(self, remote_task_id: str) -> Call[TaskStatus]:
+        """``GET /analysis/task/query/detailV2?id=…``: the task's state; names the algorithms that failed."""
+
+        def read(answer: Answer) -> TaskStatus:
+            data = self._data(answer, _Detail)
+            if data is None:
+                raise MalformedResponseError(f"{self.service} described no task")
+            failed = [item.algorithm_name or "?" for item in data.task_items or () if _state(item.status) == "failed"]
+            return TaskStatus(_state(data.task_status), f"failed: {', '.join(failed)}" if failed else None)
+
+        task_id = check_task_id(remote_task_id)
+        return Call("GET", "/analysis/task/query/detailV2", read, query={"id": task_id}, remote_task_id=task_id)
+
+    def probe(self) -> Call[None]:
+        """Ask for the files of task 0: any answer about the task itself was given to accepted credentials."""
+        call = self.list_files("0")
+
+        def read(answer: Answer) -> None:
+            try:
+                call.read(answer)
+            except TaskApiError as error:
+                if not isinstance(error, TaskNotFoundError) and error.code != "400":
+                    raise
+
+        return Call(call.method, call.path, read, query=call.query)
+
+    def _file(self, url: _Url) -> RemoteFile:
+        if not url.file_name:
+            raise MalformedResponseError(f"{self.service} listed a file without a name")
+        address = url.download_url.get_secret_value() if url.download_url else ""
+        return RemoteFile(
+            url.file_name, Link(address, _expiry(url.expires_at)) if address.strip() else None, url.file_size
+        )
+
+    def _data(self, answer: Answer, model: type[M]) -> M | None:
+        if answer.status >= 300:
+            self._raise_refusal(answer)
+        envelope = read_json(answer, _Envelope, self.service)
+        if envelope.code != 200:
+            self._raise_for_code(answer, envelope.code, envelope.message)
+        return None if envelope.data is None else read_model(envelope.data, model, self.service)
+
+    def _raise_refusal(self, answer: Answer) -> NoReturn:
+        try:
+            refusal = read_json(answer, _Refusal, self.service)
+        except MalformedResponseError:
+            refusal = _Refusal()
+        if refusal.code in (None, 200):
+            raise_for_status(answer, self.service, code=None, message=refusal.message)
+        self._raise_for_code(answer, refusal.code, refusal.message)
+
+    def _raise_for_code(self, answer: Answer, code: int | None, message: str | None) -> NoReturn:
+        if code == 404:
+            raise TaskNotFoundError(f"{self.service} does not know this task: {message or 'not found'}", code="404")
+        raise_for_status(answer, self.service, code=str(code), message=message, status=code)
+
+
+def _state(value: int | str | None) -> TaskState:
+    return _STATES.get(str(value).strip().upper(), TaskState.UNKNOWN)
+
+
+def _expiry(text: str | None) -> datetime | None:
+    try:
+        return parse_time(text) if text else None
+    except ValueError:
+        return None  # the URL's own parameters, or its refusal, will tell

@@ -1,0 +1,152 @@
+"""Are the files of a task there yet? One decision, shared by every way of waiting.
+
+:meth:`LinkWatch.look` is written as a generator of calls, so that the worker and the triggerer run the very same
+steps, one with a sync and one with an async client.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from airflow_provider_taskdl.apis.base import Call, TaskApi
+from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER
+from airflow_provider_taskdl.exceptions import (
+    ConnectionConfigError,
+    MalformedResponseError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    TaskApiError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TaskNotReadyError,
+)
+from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+Steps = Generator[Call[Any], Any, R]
+
+_WEATHER = (ServiceUnavailableError, RateLimitedError, MalformedResponseError)
+# Longer than this the back-off does not grow, unless the interval itself is longer.
+_MAX_BACKOFF = 300.0
+# After so many useless answers in a row the state is not asked for any more.
+_MAX_REFUSALS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one look gave.
+
+    :param listing: The files, once they are all there.
+    :param wait: Seconds to wait before the next look, if they are not.
+    :param why: Why not; for the log.
+    """
+
+    listing: FileListing | None = None
+    wait: float = 0.0
+    why: str = ""
+
+
+@dataclass
+class LinkWatch:
+    """One wait for the files of one task.
+
+    :param api: The service's API.
+    :param remote_task_id: The task.
+    :param interval: Seconds between two looks.
+    :param not_found: ``"fail"`` at once, or ``"wait"``, when the service does not know the task.
+    :param check_status: Ask for the task's state first, where the service can tell it.
+    :param max_consecutive_errors: Failed looks in a row that are waited out.
+    :param errors: Failed looks in a row until now.
+    """
+
+    api: TaskApi
+    remote_task_id: str
+    interval: float
+    not_found: Literal["fail", "wait"] = "fail"
+    check_status: bool = True
+    max_consecutive_errors: int = 10
+    errors: int = 0
+    # One round without the status call, after it failed: a broken status endpoint alone must not end the wait.
+    _skip_status: bool = False
+    _refusals: int = 0
+
+    def __post_init__(self) -> None:
+        if self.not_found not in ("fail", "wait"):
+            raise ConnectionConfigError(f"not_found must be 'fail' or 'wait', not {self.not_found!r}")
+
+    def look(self) -> Steps[Decision]:
+        """Look once.
+
+        :returns: (by the generator) the decision: the listing, or how long to wait.
+        :raises TaskFailedError: The task failed or expired.
+        :raises TaskNotFoundError: The service does not know the task.
+        :raises AuthenticationError: The credentials were refused.
+        :raises TaskApiError: The request was refused, or ``max_consecutive_errors`` looks in a row failed.
+        """
+        try:
+            try:
+                listing = yield from self._ready_listing()
+            except _WEATHER as error:
+                return self._wait_out(error)
+            except TaskNotReadyError as error:
+                self.errors = 0
+                return Decision(wait=self.interval, why=error.message)
+            except TaskNotFoundError as error:
+                if self.not_found == "fail":
+                    raise
+                self.errors = 0
+                return Decision(wait=self.interval, why=error.message)
+        except TaskApiError as error:
+            error.remote_task_id = self.remote_task_id
+            raise
+        self.errors = 0
+        return Decision(listing=listing)
+
+    def _ready_listing(self) -> Steps[FileListing]:
+        state = yield from self._state()
+        if state in (TaskState.WAITING, TaskState.RUNNING):
+            raise TaskNotReadyError(f"the task is {state}")
+        listing: FileListing = yield self.api.list_files(self.remote_task_id)
+        if not listing.is_ready:
+            linked = sum(file.link is not None for file in listing.files)
+            raise TaskNotReadyError(
+                f"{linked} of {len(listing.files)} files have a link" if listing.files else "no files yet"
+            )
+        return listing
+
+    def _state(self) -> Steps[TaskState]:
+        asked = self.check_status and not self._skip_status and self._refusals < _MAX_REFUSALS
+        call = self.api.get_status(self.remote_task_id) if asked else None
+        self._skip_status = False
+        if call is None:
+            return TaskState.UNKNOWN
+        try:
+            status: TaskStatus = yield call
+        except (ServiceUnavailableError, RateLimitedError):
+            self._skip_status = True
+            raise
+        except TaskApiError as error:
+            # Missing, refused or of another shape, even "not found": what the links' own endpoint says, holds.
+            if not self._refusals:
+                log.info("The task's state is not available, its links alone decide: %s", error)
+            self._refusals += 1
+            return TaskState.UNKNOWN
+        self._refusals = 0
+        if status.state in (TaskState.FAILED, TaskState.EXPIRED):
+            verb = "failed" if status.state is TaskState.FAILED else "has expired"
+            raise TaskFailedError(f"the task {verb} at the service{': ' + status.reason if status.reason else ''}")
+        return status.state
+
+    def _wait_out(self, error: TaskApiError) -> Decision:
+        self.errors += 1
+        if self.errors > self.max_consecutive_errors:
+            raise error
+        ceiling = min(self.interval * 2.0 ** min(self.errors, 32), max(self.interval, _MAX_BACKOFF))
+        wait = max(random.uniform(self.interval, ceiling), min(error.retry_after or 0.0, MAX_RETRY_AFTER))
+        return Decision(wait=wait, why=f"{error} ({self.errors} of at most {self.max_consecutive_errors} in a row)")

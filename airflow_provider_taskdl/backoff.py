@@ -1,0 +1,36 @@
+"""How long to wait before asking again: full jitter, and what a service asked for."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+MAX_RETRY_AFTER = 3600.0
+
+
+def full_jitter(failures: int, *, base: float, cap: float) -> float:
+    """Return seconds to wait after ``failures`` failures in a row: uniform in 0 … min(cap, base x 2^(n-1))."""
+    return random.uniform(0.0, min(cap, base * 2.0 ** min(max(failures, 1) - 1, 32)))
+
+
+def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110 §10.2.3), or ``None`` if it says nothing.
+
+    Both forms are understood, seconds and a date. Anything absurd is bounded to 0 … one hour: a service must not be
+    able to park a task for ever.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:12])
+    else:
+        try:
+            when = parsedate_to_datetime(text)
+        except (ValueError, TypeError, OverflowError):
+            return None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=timezone.utc)
+        seconds = (when - (now or datetime.now(timezone.utc))).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)

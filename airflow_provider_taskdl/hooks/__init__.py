@@ -1,0 +1,1 @@
+"""An Airflow connection becomes an API, an authentication and a client."""

@@ -1,0 +1,355 @@
+"""The base of the hooks: one connection, one API, a sync and an async client."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook, Connection
+
+from airflow_provider_taskdl.apis.base import Answer, Call, TaskApi
+from airflow_provider_taskdl.apis.readiness import Steps
+from airflow_provider_taskdl.exceptions import (
+    AuthenticationError,
+    ConnectionConfigError,
+    MalformedResponseError,
+    ServiceUnavailableError,
+    TaskApiError,
+    TaskDownloadError,
+)
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, read_extras, ssl_context
+from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
+
+T = TypeVar("T")
+
+# A listing of 10,000 files with long links is about 7 MB; nothing an API says is much longer.
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach and convince a service: what a connection comes down to.
+
+    :param base_url: Scheme, host, port and path prefix, without a trailing slash.
+    :param auth: What signs requests to the API.
+    :param secrets: Texts that must not show in any message.
+    :param extras: The connection's extras.
+    """
+
+    base_url: str
+    auth: httpx.Auth
+    secrets: tuple[str, ...]
+    extras: ConnectionExtras
+
+    @property
+    def host(self) -> str:
+        """The API's host name."""
+        return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """The TLS settings of the connection."""
+        return ssl_context(self.extras.verify)
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy's URL, with its credentials."""
+        return None if self.extras.proxy is None else self.extras.proxy.get_secret_value()
+
+
+class TaskApiHook(BaseHook):
+    """Base of the hooks for services whose tasks end in files with links.
+
+    A subclass names its connection type, its API and how a connection becomes :class:`Access`; sensor, trigger and
+    operator work with it unchanged.
+
+    :param conn_id: The Airflow connection.
+    """
+
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str]
+    conn_type: ClassVar[str]
+    hook_name: ClassVar[str]
+    api: ClassVar[TaskApi]
+    extras_model: ClassVar[type[ConnectionExtras]] = ConnectionExtras
+
+    def __init__(self, conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id or self.default_conn_name
+        self._unknown_extras: list[str] = []
+
+    @abstractmethod
+    def make_access(self, connection: Connection, extras: Any) -> Access:
+        """Return how to reach the service.
+
+        :param connection: The Airflow connection.
+        :param extras: Its extras, as this hook's ``extras_model``.
+        :raises ConnectionConfigError: Something is missing or cannot be used.
+        """
+
+    @cached_property
+    def connection(self) -> Connection:
+        """The Airflow connection, fetched once."""
+        return self.get_connection(self.conn_id)
+
+    @cached_property
+    def access(self) -> Access:
+        """How to reach the service.
+
+        :raises ConnectionConfigError: The connection cannot be used.
+        """
+        problem: ConnectionConfigError
+        try:
+            extras, self._unknown_extras = read_extras(self.connection.extra, self.extras_model)
+            access = self.make_access(self.connection, extras)
+            if access.base_url.startswith("http://"):
+                self.log.warning("Connection %s talks to its service without encryption (http://)", self.conn_id)
+            if self._unknown_extras:
+                self.log.warning("Connection %s: %s", self.conn_id, self._unknown_text())
+            return access
+        except ConnectionConfigError as error:
+            problem = error
+        raise ConnectionConfigError(f"connection {self.conn_id!r}: {problem.message}")
+
+    def list_files(self, remote_task_id: str) -> FileListing:
+        """Return the task's files with fresh links; an empty listing while there are none.
+
+        :param remote_task_id: The task's id at the service.
+        :raises TaskNotFoundError: The service does not know the task.
+        :raises AuthenticationError: It refused the credentials.
+        :raises ServiceUnavailableError: It did not answer, or asked to come back.
+        :raises RateLimitedError: It asked for fewer requests.
+        :raises MalformedResponseError: The answer is not one of this API.
+        :raises TaskApiError: It refused the request.
+        """
+        return self.run(self.api.list_files(remote_task_id))
+
+    async def alist_files(self, remote_task_id: str) -> FileListing:
+        """Async twin of :meth:`list_files`."""
+        return await self.arun(self.api.list_files(remote_task_id))
+
+    def get_state(self, remote_task_id: str) -> TaskState:
+        """Return the task's state: ``waiting | running | success | failed | expired | unknown``.
+
+        :param remote_task_id: The task's id at the service.
+        :raises TaskApiError: As for :meth:`list_files`.
+        """
+        call = self.api.get_status(remote_task_id)
+        return TaskState.UNKNOWN if call is None else self.run(call).state
+
+    async def aget_state(self, remote_task_id: str) -> TaskState:
+        """Async twin of :meth:`get_state`."""
+        call = self.api.get_status(remote_task_id)
+        status = TaskStatus(TaskState.UNKNOWN) if call is None else await self.arun(call)
+        return status.state
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Tell whether the service accepts the credentials, without changing anything there.
+
+        :returns: Whether it works, and a sentence for the connection form; never a secret.
+        """
+        try:
+            access = self.access
+            if self._unknown_extras:
+                return False, self._unknown_text()
+            self.run(self.api.probe())
+        except AuthenticationError as error:
+            return False, f"The service can be reached; it refused the credentials. {error}"
+        except ServiceUnavailableError as error:
+            return False, f"The service cannot be reached. {error}"
+        except TaskDownloadError as error:
+            return False, str(error)
+        return True, f"{self.api.service} at {access.host} accepts the credentials."
+
+    def run(self, call: Call[T]) -> T:
+        """Send one call and return what its answer means.
+
+        :raises TaskApiError: As the call says; also for what happens on the way.
+        """
+        error: TaskDownloadError
+        try:
+            with self._client.stream(**self._request(call)) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    _check_length(body)
+            return call.read(_answer(response, body))
+        except TaskDownloadError as caught:
+            error = caught
+        except httpx.HTTPError as caught:
+            error = self._explain(caught)
+        raise self._made_safe(error, call)
+
+    async def arun(self, call: Call[T]) -> T:
+        """Async twin of :meth:`run`."""
+        error: TaskDownloadError
+        try:
+            async with self._async_client.stream(**self._request(call)) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    _check_length(body)
+            return call.read(_answer(response, body))
+        except TaskDownloadError as caught:
+            error = caught
+        except httpx.HTTPError as caught:
+            error = self._explain(caught)
+        raise self._made_safe(error, call)
+
+    def run_steps(self, steps: Steps[T]) -> T:
+        """Run calls that depend on each other and return their outcome."""
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    value = self.run(call)
+                except TaskApiError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(value)
+        except StopIteration as stop:
+            outcome: T = stop.value
+        return outcome
+
+    async def arun_steps(self, steps: Steps[T]) -> T:
+        """Async twin of :meth:`run_steps`."""
+        try:
+            call = next(steps)
+            while True:
+                try:
+                    value = await self.arun(call)
+                except TaskApiError as error:
+                    call = steps.throw(error)
+                else:
+                    call = steps.send(value)
+        except StopIteration as stop:
+            outcome: T = stop.value
+        return outcome
+
+    def close(self) -> None:
+        """Close the sync client, if there is one."""
+        if client := vars(self).pop("_client", None):
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the async client, if there is one."""
+        if client := vars(self).pop("_async_client", None):
+            await client.aclose()
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        return httpx.Client(**self._client_settings())
+
+    @cached_property
+    def _async_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**self._client_settings())
+
+    def _client_settings(self) -> dict[str, Any]:
+        access = self.access
+        return {
+            "auth": access.auth,
+            "verify": access.tls,
+            "proxy": access.proxy,
+            "timeout": access.extras.timeout,
+            "follow_redirects": False,
+            "headers": {"User-Agent": "airflow-provider-taskdl", "Accept": "application/json"},
+        }
+
+    def _request(self, call: Call[Any]) -> dict[str, Any]:
+        return {
+            "method": call.method,
+            "url": self.access.base_url + call.path,
+            "params": call.query or None,
+            "json": call.body,
+        }
+
+    def _explain(self, error: httpx.HTTPError) -> TaskDownloadError:
+        # The client's error holds the request with its signature, so only its kind is taken over.
+        service, host = self.api.service, self.access.host
+        if isinstance(error, httpx.TimeoutException):
+            return ServiceUnavailableError(
+                f"{service} at {host} did not answer within {self.access.extras.timeout:g} s ({type(error).__name__})"
+            )
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return ConnectionConfigError(
+                f"the certificate of {host} is not trusted; the extra 'verify' takes the path of a CA bundle"
+            )
+        if isinstance(error, httpx.DecodingError):
+            return MalformedResponseError(f"the answer of {service} at {host} cannot be decoded")
+        return ServiceUnavailableError(f"{service} at {host} cannot be reached ({type(error).__name__}: {error})")
+
+    def _made_safe(self, error: TaskDownloadError, call: Call[Any]) -> TaskDownloadError:
+        error.remote_task_id = error.remote_task_id or call.remote_task_id
+        error.target = error.target or f"{call.method} {self.access.base_url}{call.path}"
+        error.hide(self.access.secrets)
+        error.__context__ = None
+        return error
+
+    def _unknown_text(self) -> str:
+        known = ", ".join(sorted(self.extras_model.model_fields))
+        return f"unknown in the connection's extra: {', '.join(self._unknown_extras)} (known: {known})"
+
+    @classmethod
+    def _form(cls) -> Mapping[str, Any]:
+        from airflow_provider_taskdl.get_provider_info import get_provider_info
+
+        types = get_provider_info()["connection-types"]
+        return next((form for form in types if form["connection-type"] == cls.conn_type), {})
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields as Airflow before 3.2 wants them."""
+        from airflow_provider_taskdl.hooks.classic_form import widgets
+
+        return widgets(cls._form().get("conn-fields", {}))
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels as Airflow before 3.2 wants them."""
+        behaviour = cls._form().get("ui-field-behaviour", {})
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+
+def task_hook(conn_id: str) -> TaskApiHook:
+    """Return the hook for a connection, whichever API it is for.
+
+    :raises ConnectionConfigError: The connection's type has no hook of this kind.
+    """
+    return _hook_for(BaseHook.get_connection(conn_id))
+
+
+async def atask_hook(conn_id: str) -> TaskApiHook:
+    """Async twin of :func:`task_hook`; keeps the event loop free."""
+    connection = await get_async_connection(conn_id)
+    return await asyncio.to_thread(_hook_for, connection)
+
+
+def _hook_for(connection: Connection) -> TaskApiHook:
+    try:
+        hook = connection.get_hook()
+    except (AirflowException, ImportError) as error:
+        hook = error
+    if not isinstance(hook, TaskApiHook):
+        raise ConnectionConfigError(
+            f"connection {connection.conn_id!r} is of type {connection.conn_type!r}, which lists no task files; "
+            "use one of baidu_bls, eo_analysis or a type whose hook is a TaskApiHook"
+        )
+    hook.connection = connection
+    return hook
+
+
+def _answer(response: httpx.Response, body: bytearray) -> Answer:
+    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(body))
+
+
+def _check_length(body: bytearray) -> None:
+    if len(body) > MAX_ANSWER_BYTES:
+        raise MalformedResponseError(f"the answer is longer than {MAX_ANSWER_BYTES // 2**20} MiB", retryable=False)

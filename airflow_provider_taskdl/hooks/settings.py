@@ -1,0 +1,144 @@
+"""What the extras of a connection may say, read by name and type; nothing else reaches a client.
+
+Whoever edits connections need not be who writes DAGs, so extras are treated as input, never passed on as they are.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import ssl
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from airflow_provider_taskdl.exceptions import ConnectionConfigError
+
+
+class ConnectionExtras(BaseModel):
+    """The extras that every connection of this package takes.
+
+    :param timeout: Seconds for one network operation (connecting, or waiting for the next bytes); never a total.
+    :param verify: Check certificates: yes, no, or against the CA bundle at this path.
+    :param proxy: URL of a proxy for the API and the links; without it the environment's ``HTTPS_PROXY`` holds.
+    :param allowed_link_hosts: Host names (``*.`` for a name and all below it), addresses and networks that links may
+        point to although they are not public.
+    :param check_status: Ask for a task's state before its links.
+    """
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+
+    timeout: float = Field(30.0, gt=0, le=86400)
+    verify: bool | Path = True
+    proxy: SecretStr | None = None
+    allowed_link_hosts: tuple[str, ...] = ()
+    check_status: bool = True
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _blank_is_default(cls, value: Any, info: Any) -> Any:
+        # The connection form stores a field that was left empty as null or "".
+        if value is None or (isinstance(value, str) and not value.strip() and info.field_name != "header_prefix"):
+            return cls.model_fields[info.field_name].get_default()
+        return value
+
+    @field_validator("verify", mode="before")
+    @classmethod
+    def _words_for_bool(cls, value: Any) -> Any:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        return words.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+    @field_validator("allowed_link_hosts", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("allowed_link_hosts")
+    @classmethod
+    def _hosts_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if "/" in entry or entry.strip("[]").count(":") > 1:
+                ipaddress.ip_network(entry.strip("[]"), strict=False)
+            elif not entry.removeprefix("*.") or any(c in entry.removeprefix("*.") for c in ":*@ "):
+                raise ValueError(f"{entry!r} is neither a host name (without port) nor an address nor a network")
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("http", "https"):
+            raise ValueError("a proxy is a URL that starts with http:// or https://")
+        return value
+
+
+E_ = TypeVar("E_", bound=ConnectionExtras)
+
+
+def read_extras(extra: str | None, model: type[E_]) -> tuple[E_, list[str]]:
+    """Return a connection's extras and the names that are not known.
+
+    :param extra: The connection's ``extra``, JSON text.
+    :param model: The extras this connection type takes.
+    :raises ConnectionConfigError: The text is no JSON object, or a value is of another type; values are not quoted.
+    """
+    try:
+        values = json.loads(extra) if extra and extra.strip() else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ConnectionConfigError("the connection's extra is not a JSON object")
+    try:
+        extras = model.model_validate(values)
+    except ValidationError as error:
+        problems = [f"{e['loc'][0]}: {e['msg']}" for e in error.errors()]
+    else:
+        return extras, sorted(set(values) - set(model.model_fields))
+    raise ConnectionConfigError(f"the connection's extra cannot be used: {'; '.join(dict.fromkeys(problems))}")
+
+
+def base_url(host: str | None, port: int | None = None, *, default: str | None = None) -> str:
+    """Return a connection's address without a trailing slash: scheme, host, port and path prefix.
+
+    A host without a scheme means https.
+
+    :param host: The connection's host field.
+    :param port: The connection's port field; one inside ``host`` wins.
+    :param default: The address where ``host`` is empty.
+    :raises ConnectionConfigError: It is missing, or is no http(s) address, or holds a user, query or fragment.
+    """
+    text = (host or "").strip() or default
+    if text is None:
+        raise ConnectionConfigError("the connection needs a host: the API's base URL with its path prefix")
+    if "://" not in text:
+        text = f"https://{text}"
+    try:
+        parts = urlsplit(text)
+        own_port = parts.port
+    except ValueError:
+        raise ConnectionConfigError("the connection's host is no URL") from None
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ConnectionConfigError("the connection's host is no http(s) URL")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConnectionConfigError("the connection's host may hold no user, query or fragment")
+    netloc = parts.netloc if own_port is not None or not port else f"{parts.netloc}:{port}"
+    return f"{parts.scheme.lower()}://{netloc}{parts.path.rstrip('/')}"
+
+
+@lru_cache(maxsize=32)
+def ssl_context(verify: bool | Path) -> ssl.SSLContext:
+    """Return the TLS settings of a connection; one per process and setting, since each costs memory and 20 ms.
+
+    :raises ConnectionConfigError: The CA bundle cannot be read.
+    """
+    if isinstance(verify, bool):
+        return httpx.create_ssl_context(verify=verify)
+    try:
+        if verify.is_dir():
+            return ssl.create_default_context(capath=str(verify))
+        return ssl.create_default_context(cafile=str(verify))
+    except OSError as error:  # includes ssl.SSLError
+        raise ConnectionConfigError(f"the CA bundle {str(verify)!r} (extra verify) cannot be read: {error}") from None

@@ -1,0 +1,47 @@
+"""What may be shown of a URL or a foreign text: never a signature, a token or a credential."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+HIDDEN = "***"
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
+# A service may quote a request line or a lone parameter; these names carry signatures in the known signing schemes.
+_PARAMETER = re.compile(
+    r"\b((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]+|authorization|signature|sign|sig|token|access_token|credential"
+    r"|policy|key-pair-id|awsaccesskeyid|api_key|apikey)=)[^\s&\"'<>]+",
+    re.IGNORECASE,
+)
+_BCE_AUTHORIZATION = re.compile(r"bce-auth-v\d(?:/|%2f)\S+", re.IGNORECASE)
+
+
+def redact_url(url: str) -> str:
+    """Return ``url`` with its scheme, host, port and path only; ``?***`` stands for a query that was there.
+
+    User information and fragment are dropped. A text that is no URL gives ``***``.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return HIDDEN
+    if not parts.scheme or not host:
+        return HIDDEN
+    shown_host = f"[{host}]" if ":" in host else host
+    shown_port = f":{port}" if port is not None else ""
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=-._~")
+    return f"{parts.scheme}://{shown_host}{shown_port}{path}{'?' + HIDDEN if parts.query else ''}"
+
+
+def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return ``text`` with every URL redacted and every one of ``secrets`` (and their quoted forms) taken out."""
+    for secret in secrets:
+        if secret:
+            for form in {secret, quote(secret, safe=""), quote(secret)}:
+                text = text.replace(form, HIDDEN)
+    text = _URL.sub(lambda match: redact_url(match.group()), text)
+    text = _PARAMETER.sub(rf"\1{HIDDEN}", text)
+    return _BCE_AUTHORIZATION.sub(HIDDEN, text)
