@@ -1,0 +1,132 @@
+"""What Airflow discovers: pure data, read at every start of every component."""
+
+from typing import Any
+
+# Written out once more, since discovery must not import the API's module; a test compares the two.
+_REGIONS = {
+    "bj": "Beijing", "gz": "Guangzhou", "su": "Suzhou", "bd": "Baoding", "fwh": "Wuhan (financial)",
+    "yq": "Yangquan", "nj": "Nanjing", "cd": "Chengdu", "hkg": "Hong Kong",
+}  # fmt: skip
+
+_SHARED_FIELDS: dict[str, Any] = {
+    "timeout": {
+        "label": "Timeout (s)",
+        "description": "Seconds for one network operation, never for a whole download.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 86400, "default": 30},
+    },
+    "verify": {
+        "label": "Verify TLS",
+        "description": "true, false, or the path of a CA bundle on the workers.",
+        "schema": {"type": ["string", "null"], "default": "true"},
+    },
+    "proxy": {
+        "label": "Proxy",
+        "description": "URL such as http://user:password@proxy.example.org:3128; empty: the environment's holds.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "allowed_link_hosts": {
+        "label": "Allowed link hosts",
+        "description": "Non-public hosts that download links may point to: names (*.example.org for all below), "
+        "addresses and networks (10.1.0.0/16), separated by commas. Public hosts and the API's own need not be named.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "check_status": {
+        "label": "Check status",
+        "description": "Ask for a task's state before its links, so that a failed task ends the wait at once.",
+        "schema": {"type": ["boolean", "null"], "default": True},
+    },
+}
+
+
+_BLS_FIELDS: dict[str, Any] = {
+    "region": {
+        "label": "Region",
+        "description": "Decides the endpoint where Host is empty.",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": list(_REGIONS),
+            "values_display": {code: f"{code}: {place}" for code, place in _REGIONS.items()},
+            "default": "bj",
+        },
+    },
+    "security_token": {
+        "label": "Security token (STS)",
+        "description": "Session token of temporary credentials; empty for permanent ones.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+}
+
+_EO_FIELDS: dict[str, Any] = {
+    "header_name": {
+        "label": "Token header",
+        "description": "The header field that carries the token.",
+        "schema": {"type": ["string", "null"], "default": "Authorization"},
+    },
+    "header_prefix": {
+        "label": "Token prefix",
+        "description": 'What stands before the token; for the bare token write "header_prefix": "" in the extra JSON.',
+        "schema": {"type": ["string", "null"], "default": "Bearer"},
+    },
+}
+
+_BLS = "Baidu Log Service (BLS)"
+_EO = "EO analysis platform"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return what Airflow asks a provider for."""
+    return {
+        "package-name": "airflow-provider-taskdl",
+        "name": "Task downloads",
+        "description": "Waits for the files of a remote task and brings them, whole and verified, into object storage.",
+        "integrations": [
+            {
+                "integration-name": _BLS,
+                "external-doc-url": "https://cloud.baidu.com/doc/BLS/s/6m348wh16",
+                "tags": ["service"],
+            },
+            {
+                "integration-name": _EO,
+                "external-doc-url": "https://eo-doc.origen.ae/api/openapi/data-analysis/get-download-url.html",
+                "tags": ["service"],
+            },
+        ],
+        "hooks": [
+            {"integration-name": _BLS, "python-modules": ["airflow_provider_taskdl.hooks.bls"]},
+            {"integration-name": _EO, "python-modules": ["airflow_provider_taskdl.hooks.eo_analysis"]},
+        ],
+        "sensors": _both("airflow_provider_taskdl.sensors.download_link"),
+        "operators": _both("airflow_provider_taskdl.operators.download"),
+        "triggers": _both("airflow_provider_taskdl.triggers.download_link"),
+        "extra-links": ["airflow_provider_taskdl.operators.links.DestinationLink"],
+        "connection-types": [
+            {
+                "connection-type": "baidu_bls",
+                "hook-class-name": "airflow_provider_taskdl.hooks.bls.BlsHook",
+                "hook-name": _BLS,
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {"host": "Endpoint", "login": "Access Key ID", "password": "Secret Access Key"},
+                    "placeholders": {"host": "empty for https://bls-log.<region>.baidubce.com"},
+                },
+                "conn-fields": {**_BLS_FIELDS, **_SHARED_FIELDS},
+            },
+            {
+                "connection-type": "eo_analysis",
+                "hook-class-name": "airflow_provider_taskdl.hooks.eo_analysis.EoAnalysisHook",
+                "hook-name": _EO,
+                "ui-field-behaviour": {
+                    # "extra" stays: no form sends an empty text, and an empty token prefix is one.
+                    "hidden-fields": ["schema", "port", "login"],
+                    "relabeling": {"host": "Base URL", "password": "API token"},
+                    "placeholders": {"host": "https://eo.example.org/api/openapi"},
+                },
+                "conn-fields": {**_EO_FIELDS, **_SHARED_FIELDS},
+            },
+        ],
+    }
+
+
+def _both(module: str) -> list[dict[str, Any]]:
+    # Sensor, trigger and operator work with every connection type.
+    return [{"integration-name": name, "python-modules": [module]} for name in (_BLS, _EO)]
