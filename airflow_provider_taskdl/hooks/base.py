@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -25,7 +24,8 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
     TaskDownloadError,
 )
-from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, read_extras, ssl_context
+from airflow_provider_taskdl.hooks.classic_form import ClassicForm
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, read_extras, ssl_context
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Access:
 
     base_url: str
     auth: httpx.Auth
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
     extras: ConnectionExtras
 
     @property
@@ -65,7 +65,7 @@ class Access:
         return None if self.extras.proxy is None else self.extras.proxy.get_secret_value()
 
 
-class TaskApiHook(BaseHook):
+class TaskApiHook(ClassicForm, BaseHook):
     """Base of the hooks for services whose tasks end in files with links.
 
     A subclass names its connection type, its API and how a connection becomes :class:`Access`; sensor, trigger and
@@ -297,26 +297,6 @@ class TaskApiHook(BaseHook):
         known = ", ".join(sorted(self.extras_model.model_fields))
         return f"unknown in the connection's extra: {', '.join(self._unknown_extras)} (known: {known})"
 
-    @classmethod
-    def _form(cls) -> Mapping[str, Any]:
-        from airflow_provider_taskdl.get_provider_info import get_provider_info
-
-        types = get_provider_info()["connection-types"]
-        return next((form for form in types if form["connection-type"] == cls.conn_type), {})
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields as Airflow before 3.2 wants them."""
-        from airflow_provider_taskdl.hooks.classic_form import widgets
-
-        return widgets(cls._form().get("conn-fields", {}))
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels as Airflow before 3.2 wants them."""
-        behaviour = cls._form().get("ui-field-behaviour", {})
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
-
 
 def task_hook(conn_id: str) -> TaskApiHook:
     """Return the hook for a connection, whichever API it is for.
@@ -334,7 +314,7 @@ async def atask_hook(conn_id: str) -> TaskApiHook:
 
 def _hook_for(connection: Connection) -> TaskApiHook:
     try:
-        hook = connection.get_hook()
+        hook = connection.get_hook()  # type: ignore[no-untyped-call]
     except (AirflowException, ImportError) as error:
         hook = error
     if not isinstance(hook, TaskApiHook):

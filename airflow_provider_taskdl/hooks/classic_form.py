@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+
+class ClassicForm:
+    """Gives a hook the two methods that Airflow before 3.2 asks for its connection form."""
+
+    conn_type: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Those versions look for the methods in the hook's own class and overlook inherited ones.
+        for name in ("get_connection_form_widgets", "get_ui_field_behaviour"):
+            if name not in vars(cls):
+                setattr(cls, name, vars(ClassicForm)[name])
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields."""
+        return widgets(cls._form().get("conn-fields", {}))
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the form's labels, and which standard fields it hides."""
+        behaviour = cls._form().get("ui-field-behaviour", {})
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def _form(cls) -> Mapping[str, Any]:
+        from airflow_provider_taskdl.get_provider_info import get_provider_info
+
+        types = get_provider_info()["connection-types"]
+        return next((form for form in types if form["connection-type"] == cls.conn_type), {})
 
 
 def widgets(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``conn-fields`` of the provider info as wtforms fields.
 
+    Only the field classes that Airflow's form knows are used; of any other it drops the whole form.
+
     :param fields: Name to ``{"label", "description", "schema"}``.
     """
     # Imported here: Flask's form libraries are only there, and only needed, in the old web server.
-    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget, Select2Widget
+    from flask_appbuilder.fieldwidgets import BS3PasswordFieldWidget, BS3TextFieldWidget
     from flask_babel import lazy_gettext
-    from wtforms import BooleanField, PasswordField, SelectField, StringField
+    from wtforms import BooleanField, PasswordField, StringField
+    from wtforms.validators import Optional, any_of
 
     def field(data: Mapping[str, Any]) -> Any:
         schema = data["schema"]
-        label, text = lazy_gettext(data["label"]), data.get("description", "")
-        kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        default = schema.get("default")
-        if "enum" in schema:
-            return SelectField(label, choices=schema["enum"], default=default, description=text, widget=Select2Widget())
-        if "boolean" in kinds:
+        label, text, default = lazy_gettext(data["label"]), data.get("description", ""), schema.get("default")
+        if "boolean" in schema["type"]:
             return BooleanField(label, default=default, description=text)
         if schema.get("format") == "password":
             return PasswordField(label, description=text, widget=BS3PasswordFieldWidget())
-        shown = None if default is None or isinstance(default, list) else str(default)
-        return StringField(label, default=shown, description=text, widget=BS3TextFieldWidget())
+        checks = [Optional(), any_of(schema["enum"])] if "enum" in schema else [Optional()]
+        shown = None if default is None else str(default)
+        return StringField(label, checks, default=shown, description=text, widget=BS3TextFieldWidget())
 
     return {name: field(data) for name, data in fields.items()}
