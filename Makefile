@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo standalone test check import-time build clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev  ## Make .venv with everything for development
+
+demo: $(VENV)/.runtime  ## Export, wait, download and verify, offline
+	$(BIN)/python scripts/demo.py
+
+standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emulated services
+	$(BIN)/python scripts/standalone.py
+
+test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## Lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+import-time: $(VENV)/.dev  ## Show what a DAG file pays for our imports
+	@$(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \
+	import airflow_provider_taskdl.sensors.download_link, airflow_provider_taskdl.operators.download; \
+	print(f"{(now() - start) * 1000:.0f} ms on top of airflow.sdk")'
+
+build: $(VENV)/.dev  ## Build wheel and sdist into dist/
+	$(BIN)/python -m build
+
+clean:  ## Remove everything that make made
+	rm -rf $(VENV) .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps: what is installed already is not looked at again until the lists of packages change.
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than 3.10; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "No virtual environment can be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) install -c constraints.txt -e '.[s3]' --group dev
+	@touch $@
