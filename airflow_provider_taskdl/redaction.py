@@ -8,14 +8,16 @@ from urllib.parse import quote, urlsplit
 
 HIDDEN = "***"
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'<>\\]+", re.IGNORECASE)
+# The scheme is bounded because an unbounded one costs quadratic time on long texts; a backslash does not end a URL, or
+# what follows an escaped "&" (``\u0026`` in JSON) would be shown.
+_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+", re.IGNORECASE)
 # A service may quote a request line or a lone parameter; these names carry signatures in the known signing schemes.
 _PARAMETER = re.compile(
-    r"\b((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]+|authorization|signature|sign|sig|token|access_token|credential"
+    r"\b((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]{1,40}|authorization|signature|sign|sig|token|access_token|credential"
     r"|policy|key-pair-id|awsaccesskeyid|api_key|apikey)=)[^\s&\"'<>]+",
     re.IGNORECASE,
 )
-_BCE_AUTHORIZATION = re.compile(r"bce-auth-v\d(?:/|%2f)\S+", re.IGNORECASE)
+_BCE_AUTHORIZATION = re.compile(r"bce-auth-v\d(?:/|%(?:25)*2f)\S+", re.IGNORECASE)
 
 
 def redact_url(url: str) -> str:
@@ -32,16 +34,15 @@ def redact_url(url: str) -> str:
         return HIDDEN
     shown_host = f"[{host}]" if ":" in host else host
     shown_port = f":{port}" if port is not None else ""
-    path = quote(parts.path, safe="/%:@!$&'()*+,;=-._~")
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=-._~", errors="replace")
     return f"{parts.scheme}://{shown_host}{shown_port}{path}{'?' + HIDDEN if parts.query else ''}"
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
     """Return ``text`` with every URL redacted and every one of ``secrets`` (and their quoted forms) taken out."""
-    for secret in secrets:
-        if secret:
-            for form in {secret, quote(secret, safe=""), quote(secret)}:
-                text = text.replace(form, HIDDEN)
+    forms = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""), quote(secret))}
+    for form in sorted(forms, key=len, reverse=True):  # or one that is part of another would leave the rest of it
+        text = text.replace(form, HIDDEN)
     text = _URL.sub(lambda match: redact_url(match.group()), text)
     text = _PARAMETER.sub(rf"\1{HIDDEN}", text)
     return _BCE_AUTHORIZATION.sub(HIDDEN, text)

@@ -86,9 +86,9 @@ class TaskApi(ABC):
 
 
 class WireModel(BaseModel):
-    """A part of an answer: unknown fields are ignored, and what was sent is not quoted in errors."""
+    """A part of an answer: unknown fields are ignored, a number may stand for a text, errors quote nothing."""
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True, coerce_numbers_to_str=True)
 
 
 def read_json(answer: Answer, model: type[M], service: str) -> M:
@@ -124,6 +124,8 @@ def read_model(value: Any, model: type[M], service: str, request_id: str | None 
         return model.model_validate(value)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell and pydantic does not expect in a name
+        problems = ["a text is no Unicode"]
     raise MalformedResponseError(
         f"the answer has not the shape of {service}'s: {'; '.join(problems[:3])}", request_id=request_id
     )
@@ -143,7 +145,8 @@ def raise_for_status(
     """
     status = answer.status if status is None else status
     said = f": {message}" if message else ""
-    facts: dict[str, Any] = {"code": code or f"HTTP {status}", "request_id": answer.headers.get("x-bce-request-id")}
+    request_id = answer.headers.get("x-bce-request-id")
+    facts: dict[str, Any] = {"code": code or f"HTTP {answer.status}", "request_id": request_id}
     retry_after = parse_retry_after(answer.headers.get("retry-after"))
     if status in (401, 403, 407):
         raise AuthenticationError(f"{service} refused the credentials of the connection{said}", **facts)
@@ -165,7 +168,7 @@ def raise_for_status(
 def check_task_id(remote_task_id: object) -> str:
     """Return the task's id as text; it will stand in a path and in a file's name.
 
-    :raises ConnectionConfigError: It is empty, too long, or holds what no id holds (spaces, slashes, control characters).
+    :raises ConnectionConfigError: It is empty, too long, or holds what no id holds (spaces, slashes, …).
     """
     if isinstance(remote_task_id, bool) or not isinstance(remote_task_id, str | int):
         raise ConnectionConfigError(f"remote_task_id must be text, not {type(remote_task_id).__name__}")

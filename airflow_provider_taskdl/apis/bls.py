@@ -46,6 +46,8 @@ _REFUSED_CREDENTIALS = frozenset(
         "IamSignatureInvalid", "AuthError", "MissingDateHeader", "RequestExpired", "OptInRequired",
     }
 )  # fmt: skip
+# The status that the table of common errors gives to a code, where an answer with ``success: false`` has another.
+_STATUS = {"RequestLimited": 429, "InternalError": 500, "ServiceUnavailable": 503}
 # The documentation's own example is no RFC 4122 UUID. A looser pattern would let "list" or "link" hit another route.
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NO_TASK = "00000000-0000-0000-0000-000000000000"
@@ -271,7 +273,8 @@ class BlsApi(TaskApi):
         envelope = read_json(answer, _Envelope, self.service)
         if envelope.failed:
             self._raise_known(answer, envelope.code, envelope.message)
-            raise_for_status(answer, self.service, code=envelope.code, message=envelope.message, status=400)
+            status = _STATUS.get(envelope.code or "", 400)
+            raise_for_status(answer, self.service, code=envelope.code, message=envelope.message, status=status)
         if envelope.result is None:
             return None
         return read_model(envelope.result, model, self.service, answer.headers.get("x-bce-request-id"))

@@ -41,7 +41,7 @@ class _Url(WireModel):
     file_name: str | None = Field(None, alias="fileName")
     download_url: SecretStr | None = Field(None, alias="downloadUrl")
     file_size: int | None = Field(None, alias="fileSize", ge=0)
-    expires_at: str | None = Field(None, alias="expiresAt")
+    expires_at: Any = Field(None, alias="expiresAt")
 
 
 class _Urls(WireModel):
@@ -154,8 +154,8 @@ def _state(value: int | str | None) -> TaskState:
     return _STATES.get(str(value).strip().upper(), TaskState.UNKNOWN)
 
 
-def _expiry(text: str | None) -> datetime | None:
+def _expiry(value: object) -> datetime | None:
     try:
-        return parse_time(text) if text else None
+        return parse_time(value) if isinstance(value, str) else None
     except ValueError:
         return None  # the URL's own parameters, or its refusal, will tell

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from airflow_provider_taskdl.auth.base import HeaderAuth
 
@@ -24,7 +24,7 @@ def canonical_request(method: str, path: str, query: str, headers: Mapping[str, 
     :param query: The request's query as sent, without ``?``.
     :param headers: The header fields to sign; empty ones do not count.
     """
-    lines = [method.upper(), quote(unquote(path or "/"), safe="/-_.~"), _canonical_query(query)]
+    lines = [method.upper(), quote(unquote_to_bytes(path or "/"), safe="/-_.~"), _canonical_query(query)]
     fields = ((name.strip().lower(), value.strip()) for name, value in headers.items())
     lines += sorted(f"{_encode(name)}:{_encode(value)}" for name, value in fields if value)
     return "\n".join(lines)
@@ -117,15 +117,19 @@ class BceAuth(HeaderAuth):
         return "BceAuth(***)"
 
 
-def _encode(text: str) -> str:
+def _encode(text: str | bytes) -> str:
     return quote(text, safe="-_.~")
 
 
 def _canonical_query(query: str) -> str:
     pairs = (part.partition("=") for part in query.split("&") if part)
-    decoded = ((unquote(key.replace("+", " ")), unquote(value.replace("+", " "))) for key, _, value in pairs)
+    decoded = ((_decode(key), _decode(value)) for key, _, value in pairs)
     # The joined texts are sorted, so that "a10=" comes before "a=" as the specification's own example has it.
-    return "&".join(sorted(f"{_encode(k)}={_encode(v)}" for k, v in decoded if k.lower() != "authorization"))
+    return "&".join(sorted(f"{_encode(k)}={_encode(v)}" for k, v in decoded if k.lower() != b"authorization"))
+
+
+def _decode(text: str) -> bytes:
+    return unquote_to_bytes(text.replace("+", " "))
 
 
 def _host(name: str, port: int | None, scheme: str) -> str:

@@ -14,7 +14,7 @@ from airflow_provider_taskdl.apis.bls import DEFAULT_REGION, BlsApi, DownloadTas
 from airflow_provider_taskdl.auth.bce import BceAuth
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.base import Access, TaskApiHook
-from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, require_field_text
 
 
 class BlsExtras(ConnectionExtras):
@@ -55,6 +55,8 @@ class BlsHook(TaskApiHook):
             missing = "Login (Access Key ID)" if not key_id else "Password (Secret Access Key)"
             raise ConnectionConfigError(f"{missing} is empty")
         token = extras.security_token.get_secret_value() if extras.security_token else None
+        require_field_text("Login (Access Key ID)", key_id)
+        require_field_text("the extra security_token", token or "")
         return Access(
             base_url=base_url(connection.host, connection.port, default=endpoint(extras.region)),
             auth=BceAuth(key_id, secret, token),
@@ -91,7 +93,7 @@ class BlsHook(TaskApiHook):
         :param format: ``json`` (the service's default) or ``csv``.
         :param limit: Rows at most; the service's default and maximum is 1,000,000.
         :param order: ``desc`` (the service's default) or ``asc``, by time.
-        :param file_dir: ``bucket/dir/`` in the caller's own object storage (BOS); by default the service keeps the file.
+        :param file_dir: ``bucket/dir/`` in the caller's own object storage (BOS); else the service keeps the file.
         """
         return self.run(
             self.api.create_download_task(

@@ -12,7 +12,7 @@ from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.auth.token import TokenAuth
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.base import Access, TaskApiHook
-from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, require_field_text
 
 
 class EoAnalysisExtras(ConnectionExtras):
@@ -48,8 +48,7 @@ class EoAnalysisHook(TaskApiHook):
         token = (connection.password or "").strip()
         if not token:
             raise ConnectionConfigError("Password (the API token) is empty")
-        if not token.isascii() or not token.isprintable():
-            raise ConnectionConfigError("Password (the API token) holds characters that no header field may hold")
+        require_field_text("Password (the API token)", token)
         return Access(
             base_url=base_url(connection.host, connection.port),
             auth=TokenAuth(token, extras.header_name, extras.header_prefix.strip()),

@@ -30,7 +30,7 @@ class ConnectionExtras(BaseModel):
     :param check_status: Ask for a task's state before its links.
     """
 
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True, str_strip_whitespace=True)
 
     timeout: float = Field(30.0, gt=0, le=86400)
     verify: bool | Path = True
@@ -60,17 +60,14 @@ class ConnectionExtras(BaseModel):
     @field_validator("allowed_link_hosts")
     @classmethod
     def _hosts_or_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in value:
-            if "/" in entry or entry.strip("[]").count(":") > 1:
-                ipaddress.ip_network(entry.strip("[]"), strict=False)
-            elif not entry.removeprefix("*.") or any(c in entry.removeprefix("*.") for c in ":*@ "):
-                raise ValueError(f"{entry!r} is neither a host name (without port) nor an address nor a network")
+        if not all(map(_is_host_or_network, value)):
+            raise ValueError("an entry is neither a host name (without port) nor an address nor a network")
         return value
 
     @field_validator("proxy")
     @classmethod
     def _is_proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("http", "https"):
+        if value is not None and not _is_http_url(value.get_secret_value()):
             raise ValueError("a proxy is a URL that starts with http:// or https://")
         return value
 
@@ -87,7 +84,7 @@ def read_extras(extra: str | None, model: type[E_]) -> tuple[E_, list[str]]:
     """
     try:
         values = json.loads(extra) if extra and extra.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise ConnectionConfigError("the connection's extra is not a JSON object")
@@ -125,7 +122,38 @@ def base_url(host: str | None, port: int | None = None, *, default: str | None =
     if parts.username is not None or parts.query or parts.fragment:
         raise ConnectionConfigError("the connection's host may hold no user, query or fragment")
     netloc = parts.netloc if own_port is not None or not port else f"{parts.netloc}:{port}"
-    return f"{parts.scheme.lower()}://{netloc}{parts.path.rstrip('/')}"
+    url = f"{parts.scheme.lower()}://{netloc}{parts.path.rstrip('/')}"
+    if not _is_http_url(url):
+        raise ConnectionConfigError("the connection's host or port is no part of a URL")
+    return url
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        url = httpx.URL(text)
+        return url.scheme in ("http", "https") and bool(url.host) and (url.port or 0) < 65536
+    except (httpx.InvalidURL, UnicodeError):
+        return False
+
+
+def _is_host_or_network(entry: str) -> bool:
+    if "/" in entry or entry.strip("[]").count(":") > 1:
+        try:
+            ipaddress.ip_network(entry.strip("[]"), strict=False)
+        except ValueError:
+            return False
+        return True
+    name = entry.removeprefix("*.")
+    return bool(name) and not any(c in name for c in ":*@ ")
+
+
+def require_field_text(what: str, text: str) -> None:
+    """Check that ``text`` can stand in a header field; the HTTP library's own refusal would quote it.
+
+    :raises ConnectionConfigError: It cannot.
+    """
+    if not text.isascii() or not text.isprintable():
+        raise ConnectionConfigError(f"{what} holds characters that no header field may hold")
 
 
 @lru_cache(maxsize=32)
