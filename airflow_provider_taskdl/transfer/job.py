@@ -1,0 +1,174 @@
+"""The whole way of one task's files: plan, fetch, record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, DownloadFailedError
+from airflow_provider_taskdl.listing import FileListing
+from airflow_provider_taskdl.transfer.client import LinkClient
+from airflow_provider_taskdl.transfer.engine import Engine, OnError, Outcome
+from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, write_entries
+from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
+from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
+from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.sinks.base import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a transfer gave.
+
+    :ivar entries: All files, in the service's order.
+    :ivar manifest: The manifest's path.
+    :ivar seconds: How long it took.
+    """
+
+    entries: tuple[Entry, ...]
+    manifest: str
+    seconds: float
+
+    def summary(self) -> dict[str, int | float]:
+        """Return the numbers that go through XCom."""
+        return {
+            "files": len(self.entries),
+            "bytes": sum(entry.size for entry in self.entries),
+            "skipped": sum(entry.outcome == "skipped" for entry in self.entries),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class DownloadJob:
+    """Brings a task's files to a store.
+
+    :param list_files: Asks the service for the task's files with fresh links.
+    :param client: Fetches links; closed at the end.
+    :param store: The destination.
+    :param path_of: Gives the path of a name in the store, for records and results.
+    :param pattern: Shell pattern, or several, for the names that are wanted.
+    :param expected: How many files there must be, or names that must be among them.
+    :param overwrite: ``verified``, ``always`` or ``never``.
+    :param on_error: ``collect`` or ``fail_fast``.
+    :param concurrency: Connections over all files.
+    :param retry: How patient to be with the network.
+    :raises ConnectionConfigError: A parameter is none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        list_files: Callable[[], FileListing],
+        client: LinkClient,
+        store: Store,
+        path_of: Callable[[str], str],
+        pattern: str | Sequence[str] | None = None,
+        expected: int | Collection[str] | None = None,
+        overwrite: Overwrite = "verified",
+        on_error: OnError = "collect",
+        concurrency: int = 8,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        if overwrite not in ("verified", "always", "never"):
+            raise ConnectionConfigError(f"overwrite must be 'verified', 'always' or 'never', not {overwrite!r}")
+        if on_error not in ("collect", "fail_fast"):
+            raise ConnectionConfigError(f"on_error must be 'collect' or 'fail_fast', not {on_error!r}")
+        if not 1 <= concurrency <= 256:
+            raise ConnectionConfigError(f"concurrency must be 1 ... 256, not {concurrency}")
+        self._list_files, self._client, self._store, self._path_of = list_files, client, store, path_of
+        self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
+        self._concurrency, self._retry = concurrency, retry or RetryPolicy()
+        self._engine: Engine | None = None
+
+    def run(self) -> Result:
+        """Fetch what is not there yet and return all of it.
+
+        :raises TaskApiError: The service did not list the files.
+        :raises TaskDownloadError: The error of the one file that failed, or why nothing was begun.
+        :raises DownloadFailedError: Several files failed. What arrived stays, and a later run goes on from there.
+        """
+        try:
+            listing = self._list_files()
+            files = choose(listing, pattern=self._pattern, expected=self._expected)
+            plan = make_plan(
+                files,
+                self._store,
+                remote_task_id=listing.remote_task_id,
+                overwrite=self._overwrite,
+                path_of=self._path_of,
+            )
+            return self._carry_out(plan, LinkSource(listing, self._list_files))
+        finally:
+            self._client.close()
+
+    def cancel(self) -> None:
+        """Stop a running transfer from another thread or a signal; nothing half-written stays under a file's name."""
+        if self._engine is not None:
+            self._engine.cancel()
+
+    def _carry_out(self, plan: Plan, links: LinkSource) -> Result:
+        task = plan.remote_task_id
+        sizes = [file.size for file in plan.to_fetch]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._store.prepare(sum(size or 0 for size in sizes))
+        log.info("Task %s: %d files to fetch%s, %d are there already", task, len(sizes),
+                 "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
+        progress = Progress(len(sizes), total)
+        self._engine = Engine(
+            links=links,
+            client=self._client,
+            store=self._store,
+            path_of=self._path_of,
+            concurrency=self._concurrency,
+            on_error=self._on_error,
+            replace=self._overwrite != "never",
+            retry=self._retry,
+        )
+        outcome = self._engine.fetch(plan.to_fetch, progress, lambda fetched: self._save(plan, fetched))
+        entries = _in_order(plan, outcome.fetched)
+        log.info(
+            "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals
+        )
+        log.info("\n%s", closing_table(entries, [(name, error.message) for name, error in outcome.failed.items()]))
+        if len(entries) < len(plan.files):
+            raise _failure(plan, outcome)
+        write_entries(self._store, manifest_name(task), task, entries)
+        with suppress(DestinationError):  # from here on the manifest holds, whatever else lies beside it
+            self._store.remove_small(checkpoint_name(task))
+        return Result(entries, self._path_of(manifest_name(task)), progress.seconds)
+
+    def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> None:
+        """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
+        try:
+            write_entries(
+                self._store, checkpoint_name(plan.remote_task_id), plan.remote_task_id, _in_order(plan, fetched)
+            )
+        except DestinationError as error:
+            log.warning("The checkpoint could not be written: %s", error)
+
+
+def _in_order(plan: Plan, fetched: Mapping[str, Entry]) -> tuple[Entry, ...]:
+    found = {**plan.kept, **fetched}
+    return tuple(found[file.name] for file in plan.files if file.name in found)
+
+
+def _failure(plan: Plan, outcome: Outcome) -> Exception:
+    errors = list(outcome.failed.values())
+    for error in errors:
+        error.remote_task_id = plan.remote_task_id
+    if len(errors) == 1:
+        return errors[0]
+    if not errors:
+        return DownloadFailedError("the transfer was cancelled", remote_task_id=plan.remote_task_id, retryable=True)
+    reasons = "; ".join(f"{error.file}: {error.message}" for error in errors[:10])
+    more = f"; and {len(errors) - 10} more" if len(errors) > 10 else ""
+    return DownloadFailedError(
+        f"{len(errors)} of {len(plan.files)} files failed: {reasons}{more}",
+        errors=errors,
+        remote_task_id=plan.remote_task_id,
+    )

@@ -1,0 +1,79 @@
+"""A link that stays fresh: not a URL but a place to get the current one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from airflow_provider_taskdl.exceptions import SourceChangedError
+from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
+
+# How long before its end a link is replaced: a share of its life, at most so many seconds.
+_MARGIN_SHARE = 0.2
+_MARGIN_SECONDS = 30.0
+
+
+class LinkSource:
+    """The current links of a task's files, for many threads; however many ask, the API is asked once.
+
+    :param listing: The task's files as they were listed.
+    :param list_files: Asks the service for the listing again, with fresh links.
+    """
+
+    def __init__(self, listing: FileListing, list_files: Callable[[], FileListing]) -> None:
+        self._list_files = list_files
+        self._lock = threading.Lock()
+        self._sizes = {file.name: file.size for file in listing.files}
+        self.renewals = 0
+        self._take(listing)
+
+    def current(self, name: str) -> Link:
+        """Return a link to the file that is not about to end.
+
+        :param name: The file's name in the listing.
+        :raises SourceChangedError: A renewed listing does not hold the file any more, or another size of it.
+        :raises TaskApiError: The service did not give a new listing.
+        """
+        with self._lock:
+            if name in self._links and not self._is_ending(self._links[name]):
+                return self._links[name]
+            self._renew()
+            return self._link(name)
+
+    def renew(self, name: str, refused: Link) -> Link:
+        """Return a link other than the one that was refused, if the service gives one.
+
+        :param name: The file's name in the listing.
+        :param refused: The link that the file host did not take.
+        :raises SourceChangedError: As for :meth:`current`.
+        :raises TaskApiError: As for :meth:`current`.
+        """
+        with self._lock:
+            if self._links.get(name) is refused:
+                self._renew()
+            return self._link(name)
+
+    def _is_ending(self, link: Link) -> bool:
+        if link.expires_at is None:
+            return False
+        life = (link.expires_at - self._taken_at).total_seconds()
+        # Over on arrival means that this clock and the service's differ: then only a refusal tells.
+        return life > 0 and link.expires_within(min(_MARGIN_SECONDS, life * _MARGIN_SHARE))
+
+    def _renew(self) -> None:
+        self.renewals += 1
+        self._take(self._list_files())
+
+    def _take(self, listing: FileListing) -> None:
+        self._taken_at = datetime.now(timezone.utc)
+        self._files: dict[str, RemoteFile] = {file.name: file for file in listing.files}
+        self._links = {file.name: file.link for file in listing.files if file.link is not None}
+
+    def _link(self, name: str) -> Link:
+        link = self._links.get(name)
+        if link is None:
+            raise SourceChangedError("the service's renewed listing has no link to this file any more", file=name)
+        if self._files[name].size != self._sizes.get(name):
+            raise SourceChangedError("the service's renewed listing has another size for this file", file=name)
+        return link

@@ -1,0 +1,86 @@
+"""The record of a transfer: what arrived, and what proves it. It lies beside the files and holds no link.
+
+The manifest is written last, so its presence means that everything it lists is there. Until then the same record,
+under another name, is the checkpoint from which a later try goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Store
+
+
+class Entry(BaseModel):
+    """One file that arrived.
+
+    :ivar name: Its name.
+    :ivar size: Bytes.
+    :ivar sha256: Of its bytes, hexadecimal.
+    :ivar source_etag: The ETag the file host gave.
+    :ivar path: Where it lies, as ``ObjectStoragePath`` opens it.
+    :ivar time: When it arrived.
+    :ivar outcome: ``fetched`` in this run, or ``skipped`` because an earlier one had.
+    :ivar stored_version: The store's own mark of the content, to see later whether it is still the same.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    source_etag: str | None = None
+    path: str
+    time: datetime
+    outcome: Literal["fetched", "skipped"] = "fetched"
+    stored_version: str | None = None
+
+
+class Manifest(BaseModel):
+    """All files of one task at one destination, in the service's order."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: Literal[1] = 1
+    remote_task_id: str
+    files: tuple[Entry, ...]
+
+
+def manifest_name(remote_task_id: str) -> str:
+    """Return the manifest's name relative to the destination."""
+    return f"{OWN_FOLDER}/{remote_task_id}.json"
+
+
+def checkpoint_name(remote_task_id: str) -> str:
+    """Return the checkpoint's name relative to the destination."""
+    return f"{OWN_FOLDER}/{remote_task_id}.partial.json"
+
+
+def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, Entry]:
+    """Return the entries of a manifest or checkpoint by file name.
+
+    One that is missing, damaged, of another task or of a later version has none: it is input like any other.
+
+    :raises DestinationError: The store refused to read it.
+    """
+    content = store.read_small(name)
+    if content is None:
+        return {}
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError:
+        return {}
+    return {entry.name: entry for entry in manifest.files} if manifest.remote_task_id == remote_task_id else {}
+
+
+def write_entries(store: Store, name: str, remote_task_id: str, entries: Iterable[Entry]) -> None:
+    """Write a manifest or checkpoint in one step.
+
+    :raises DestinationError: The store refused.
+    """
+    manifest = Manifest(remote_task_id=remote_task_id, files=tuple(entries))
+    store.write_small(name, manifest.model_dump_json(indent=2).encode())

@@ -1,0 +1,117 @@
+"""What is to be done, decided before any byte moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from airflow_provider_taskdl.exceptions import (
+    ConnectionConfigError,
+    DestinationExistsError,
+    IntegrityError,
+    TaskNotReadyError,
+)
+from airflow_provider_taskdl.listing import FileListing, RemoteFile
+from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, read_entries
+from airflow_provider_taskdl.transfer.names import check_names
+from airflow_provider_taskdl.transfer.sinks.base import Store
+
+Overwrite = Literal["verified", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A task's files at one destination.
+
+    :param remote_task_id: The task.
+    :param files: The chosen files, in the service's order.
+    :param kept: Those that are there already, by name, with what proves it.
+    """
+
+    remote_task_id: str
+    files: tuple[RemoteFile, ...]
+    kept: Mapping[str, Entry]
+
+    @property
+    def to_fetch(self) -> tuple[RemoteFile, ...]:
+        """The files that are to be fetched."""
+        return tuple(file for file in self.files if file.name not in self.kept)
+
+
+def choose(
+    listing: FileListing, *, pattern: str | Sequence[str] | None = None, expected: int | Collection[str] | None = None
+) -> tuple[RemoteFile, ...]:
+    """Return the files that are wanted.
+
+    :param listing: The task's files.
+    :param pattern: Shell pattern, or several, that a file's name must match; all files without one.
+    :param expected: How many files there must be, or the names that must be among them.
+    :raises TaskNotReadyError: There is no file, one has no link, or fewer than expected are there.
+    :raises UnsafeFileNameError: A name of the listing is no good.
+    :raises ConnectionConfigError: No file matches ``pattern``.
+    :raises IntegrityError: There are more files than expected.
+    """
+    task = listing.remote_task_id
+    if not listing.is_ready:
+        raise TaskNotReadyError("the task has no links yet; wait for them with DownloadLinkSensor or "
+                                "wait_for_link=True", remote_task_id=task)  # fmt: skip
+    check_names(file.name for file in listing.files)
+    patterns = [pattern] if isinstance(pattern, str) else pattern
+    files = tuple(f for f in listing.files if patterns is None or any(fnmatchcase(f.name, p) for p in patterns))
+    if not files:
+        names = ", ".join(file.name for file in listing.files[:10])
+        raise ConnectionConfigError(f"no file of the task matches {pattern!r}; it has {names}", remote_task_id=task)
+    if isinstance(expected, int):
+        if len(files) < expected:
+            raise TaskNotReadyError(f"the task has {len(files)} files, {expected} are expected", remote_task_id=task)
+        if len(files) > expected:
+            raise IntegrityError(f"the task has {len(files)} files, only {expected} are expected",
+                                 remote_task_id=task, retryable=False)  # fmt: skip
+    elif expected is not None and (missing := sorted(set(expected) - {file.name for file in files})):
+        raise TaskNotReadyError(f"expected files are missing: {', '.join(missing[:10])}", remote_task_id=task)
+    return files
+
+
+def make_plan(
+    files: Sequence[RemoteFile], store: Store, *, remote_task_id: str, overwrite: Overwrite,
+    path_of: Callable[[str], str],
+) -> Plan:  # fmt: skip
+    """Decide which files are there already.
+
+    A file is kept if a manifest, or the checkpoint of a try that did not finish, has it with the size that the service
+    lists, and what the store has is still what was stored then.
+
+    :param files: The chosen files.
+    :param store: The destination.
+    :param remote_task_id: The task.
+    :param overwrite: ``verified``, ``always`` or ``never``.
+    :param path_of: Gives a file's path for the manifest.
+    :raises DestinationExistsError: ``never``, and there is a file that no unfinished try of this task has put there.
+    :raises DestinationError: The destination could not be read.
+    """
+    names = [file.name for file in files]
+    proofs: dict[str, Entry] = {}
+    if overwrite != "always":
+        proofs.update(read_entries(store, checkpoint_name(remote_task_id), remote_task_id))
+    if overwrite == "verified":
+        proofs = {**read_entries(store, manifest_name(remote_task_id), remote_task_id), **proofs}
+    there = store.find(names if overwrite == "never" else [name for name in names if name in proofs])
+    kept = {}
+    for file in files:
+        entry, stored = proofs.get(file.name), there.get(file.name)
+        if (
+            entry is not None
+            and stored is not None
+            and entry.size == stored.size
+            and entry.stored_version == stored.version
+            and file.size in (None, entry.size)
+        ):
+            kept[file.name] = entry.model_copy(update={"outcome": "skipped", "path": path_of(file.name)})
+    if overwrite == "never" and (taken := [name for name in there if name not in kept]):
+        raise DestinationExistsError(
+            f"overwrite='never', and {len(taken)} of the files are there already: {', '.join(taken[:10])}",
+            remote_task_id=remote_task_id,
+        )
+    return Plan(remote_task_id, tuple(files), kept)

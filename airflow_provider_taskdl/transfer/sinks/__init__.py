@@ -1,0 +1,1 @@
+"""Where files go: each kind of store in one file, behind one protocol."""

@@ -1,0 +1,207 @@
+"""Any store that fsspec knows: a deferred commit where the store has one, else a temporary name and a move.
+
+``with fs.open(…, "wb")`` is not used on purpose: it publishes a truncated object when the block is left by an error.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
+from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Stored, write_whole
+
+_MAX_SMALL = 64 * 1024 * 1024
+# From so many names on, one listing costs less than a question for each.
+_LIST_FROM = 16
+_MIN_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
+# Stores whose multipart upload shows nothing before it is completed, by their own documentation and by our tests.
+_DEFERS = frozenset({"s3", "s3a"})
+
+
+class ObjectStore:
+    """A prefix in an fsspec file system.
+
+    :param fs: The file system, with its credentials.
+    :param root: The prefix inside it, without a trailing slash.
+    :param part_size: Bytes per part of an upload.
+    """
+
+    def __init__(self, fs: Any, root: str, *, part_size: int) -> None:
+        self._fs, self._root, self._part_size = fs, root.rstrip("/"), part_size
+        self._defers: bool | None = None
+
+    def prepare(self, needed: int) -> None:
+        """Make the directory, where the store has such things, and learn how it commits."""
+        with self._explained(""):
+            self._fs.makedirs(self._path(OWN_FOLDER), exist_ok=True)
+            self._defers = self._commits_late()
+
+    def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
+        """Return those of ``names`` that are there."""
+        wanted = {self._path(name): name for name in names}
+        with self._explained(""):
+            self._fs.invalidate_cache()
+            infos: Iterable[Mapping[str, Any]]
+            if len(wanted) < _LIST_FROM:
+                infos = [info for path in wanted if (info := self._info(path))]
+            else:
+                try:
+                    infos = self._fs.ls(self._root, detail=True)
+                except FileNotFoundError:
+                    infos = []
+        # Some file systems begin their paths with a slash that was not asked for, others drop one.
+        by_path = {str(info["name"]).strip("/"): info for info in infos if info.get("type") == "file"}
+        return {name: _stored(by_path[p]) for path, name in wanted.items() if (p := path.strip("/")) in by_path}
+
+    def open(self, name: str, *, size: int | None, replace: bool) -> ObjectSink:
+        """Begin a file."""
+        block = max(self._part_size, _MIN_PART, -(-(size or 0) // _MAX_PARTS))
+        with self._explained(name):
+            if self._defers is None:
+                self._defers = self._commits_late()
+            return ObjectSink(self, name, block=block, replace=replace, defers=self._defers)
+
+    def read_small(self, name: str) -> bytes | None:
+        """Return a small object's content, or ``None``."""
+        with self._explained(name):
+            self._fs.invalidate_cache()
+            info = self._info(self._path(name))
+            if info is None or _stored(info).size > _MAX_SMALL:
+                return None
+            content: bytes = self._fs.cat_file(self._path(name))
+            return content
+
+    def write_small(self, name: str, data: bytes) -> None:
+        """Write a small object in one step."""
+        write_whole(self, name, data)
+
+    def remove_small(self, name: str) -> None:
+        """Remove a small object, if it is there."""
+        with self._explained(name), suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if self._root else name
+
+    def _info(self, path: str) -> Mapping[str, Any] | None:
+        try:
+            info: Mapping[str, Any] = self._fs.info(path)
+        except FileNotFoundError:
+            return None
+        return info
+
+    def _commits_late(self) -> bool:
+        """Find out whether ``autocommit=False`` keeps an object invisible until ``commit()``.
+
+        Not every file system that takes the option honours it (the one in memory does not), so one that is not known
+        is tried with a tiny object.
+        """
+        protocol = self._fs.protocol
+        if _DEFERS & {protocol} if isinstance(protocol, str) else _DEFERS & set(protocol):
+            return True
+        path = self._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.probe")
+        try:
+            file = self._fs.open(path, "wb", autocommit=False)
+            file.write(b"probe")
+            file.close()
+            self._fs.invalidate_cache()
+            early = self._info(path) is not None
+            file.commit()
+            self._fs.invalidate_cache()
+            return not early and self._info(path) is not None
+        except (NotImplementedError, TypeError, AttributeError, ValueError):
+            return False
+        finally:
+            with suppress(Exception):
+                self._fs.rm_file(path)
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except TaskDownloadError:
+            raise
+        except FileExistsError:
+            problem: TaskDownloadError = DestinationExistsError(
+                "there is something of this name already", target=self._path(name)
+            )
+        except Exception as error:  # noqa: BLE001 - each store has its own tree of errors
+            problem = DestinationError(f"the store refused: {type(error).__name__}: {error}", target=self._path(name))
+        else:
+            return
+        raise problem
+
+
+class ObjectSink:
+    """A file on its way into an fsspec store; takes its bytes in order."""
+
+    chunk_size = 1024 * 1024
+
+    def __init__(self, store: ObjectStore, name: str, *, block: int, replace: bool, defers: bool) -> None:
+        self._store, self._name, self._replace, self._defers = store, name, replace, defers
+        self._target = store._path(name)
+        self._writes_to = self._target if defers else store._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.part")
+        options = {"autocommit": False} if defers else {}
+        self._file = store._fs.open(self._writes_to, "wb", block_size=block, **options)
+        self._position = 0
+        self._done = False
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Take the next bytes."""
+        if offset != self._position:
+            raise ValueError(f"bytes for offset {offset} came at {self._position}")
+        with self._store._explained(self._name):
+            self._file.write(data)
+        self._position += len(data)
+
+    def commit(self) -> Stored:
+        """Complete the upload, or move the whole temporary object to its name, and check what the store has."""
+        fs = self._store._fs
+        with self._store._explained(self._name):
+            self._file.close()
+            if not self._replace:
+                fs.invalidate_cache()
+                if self._store._info(self._target) is not None:
+                    raise FileExistsError
+            if self._defers:
+                self._file.commit()
+            else:
+                self._check(self._writes_to)
+                fs.mv(self._writes_to, self._target)
+            self._done = True
+            return self._check(self._target)
+
+    def abort(self) -> None:
+        """Give the upload up; remove the temporary object."""
+        if self._done:
+            return
+        self._done = True
+        with suppress(Exception):
+            if self._defers:
+                self._file.discard()
+            else:
+                self._file.close()
+        if not self._defers:
+            with suppress(Exception):
+                self._store._fs.rm_file(self._writes_to)
+
+    def _check(self, path: str) -> Stored:
+        self._store._fs.invalidate_cache()
+        info = self._store._info(path)
+        if info is None or _stored(info).size != self._position:
+            has = "nothing" if info is None else f"{_stored(info).size} bytes"
+            raise DestinationError(f"{self._position} bytes were written, the store has {has}", target=path)
+        return _stored(info)
+
+
+def _stored(info: Mapping[str, Any]) -> Stored:
+    for key in ("ETag", "etag", "md5Hash", "content_md5"):
+        if info.get(key):
+            return Stored(int(info["size"]), f"etag:{info[key]}".replace('"', ""))
+    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+        if info.get(key):
+            return Stored(int(info["size"]), f"time:{info[key]}")
+    return Stored(int(info["size"]))
