@@ -8,6 +8,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from email.message import Message
 
 from airflow_provider_taskdl.exceptions import IntegrityError
 
@@ -34,7 +35,7 @@ _ALGORITHMS: Mapping[str, Callable[[], hashlib._Hash | _Crc32]] = {
 }
 
 
-def announced_digests(headers: Mapping[str, str]) -> dict[str, str]:
+def announced_digests(headers: Mapping[str, str] | Message) -> dict[str, str]:
     """Return what the header fields of a whole answer say of its bytes: algorithm to hexadecimal digest.
 
     Read are ``Content-MD5`` (RFC 1864), ``Repr-Digest`` (RFC 9530), ``x-bce-content-crc32`` and

@@ -1,0 +1,1 @@
+"""Moving files in a task."""

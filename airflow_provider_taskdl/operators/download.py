@@ -1,0 +1,239 @@
+"""The operator that brings a remote task's files to object storage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, conf
+
+from airflow_provider_taskdl.operators.links import DestinationLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_taskdl.apis.readiness import LinkWatch
+    from airflow_provider_taskdl.hooks.base import TaskApiHook
+    from airflow_provider_taskdl.operators.destination import Destination
+    from airflow_provider_taskdl.transfer.job import DownloadJob, Result
+
+MIB = 1024 * 1024
+_WEEK = 7 * 24 * 3600.0
+# How long after the trigger's own deadline Airflow ends a deferral whose trigger did not run.
+_GRACE_SECONDS = 120.0
+
+
+class DownloadToObjectStorageOperator(BaseOperator):
+    """Downloads all files of a remote task to object storage, verified, and hands their paths on.
+
+    A file shows at the destination only when it is complete and its size and digests agree with what the service and
+    the file host announced. Links that run out are renewed on the way, connections that break are resumed, and a retry
+    of the task fetches only what is not there yet.
+
+    Layout: ``destination/<file name>``, and the manifest ``destination/_taskdl/<remote task id>.json``, which is
+    written last.
+
+    XCom ``return_value``: the paths, in the service's order, each for ``ObjectStoragePath(path)``; ``manifest``: the
+    manifest's path; ``summary``: files, bytes, skipped, seconds.
+
+    :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
+        ``TaskApiHook``. Templated.
+    :param remote_task_id: The task's id at the service. Templated.
+    :param destination: Directory to write to: a URL of ``ObjectStoragePath`` (with its own connection as
+        ``s3://conn_id@bucket/prefix``), such a path, or a local path. Templated.
+    :param file_pattern: Shell pattern, or several, for the names that are wanted. Templated.
+    :param overwrite: ``"verified"`` keeps what a manifest proves to be the same file and fetches the rest anew,
+        ``"always"`` fetches all, ``"never"`` fails before any byte moves if a name is taken. Templated.
+    :param expected_files: How many files there must be, or the names that must be among them. Templated.
+    :param on_error: ``"collect"`` fetches what can be fetched and then fails with all reasons, ``"fail_fast"`` stops at
+        the first. Templated.
+    :param concurrency: Connections to the file host, over all files.
+    :param part_size: Bytes per part of an upload.
+    :param wait_for_link: Wait for the links first, as ``DownloadLinkSensor`` does.
+    :param deferrable: With ``wait_for_link``: wait in the triggerer; default is ``[operators] default_deferrable``.
+    :param poll_interval: With ``wait_for_link``: seconds between two looks.
+    :param wait_timeout: With ``wait_for_link``: seconds to wait at most.
+    :raises AirflowFailException: No retry can help: a parameter, the credentials, a file's name or a link is no good,
+        or the task failed. Its cause is the typed error.
+    :raises TaskDownloadError: Something that a retry may mend.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = (  # type: ignore[misc]
+        "conn_id", "remote_task_id", "destination", "file_pattern", "overwrite", "expected_files", "on_error",
+    )  # fmt: skip
+    operator_extra_links = (DestinationLink(),)
+    ui_color = "#d4e6f1"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        remote_task_id: str,
+        destination: str | ObjectStoragePath,
+        file_pattern: str | Sequence[str] | None = None,
+        overwrite: Literal["verified", "always", "never"] = "verified",
+        expected_files: int | str | Collection[str] | None = None,
+        on_error: Literal["collect", "fail_fast"] = "collect",
+        concurrency: int = 8,
+        part_size: int = 16 * MIB,
+        wait_for_link: bool = False,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 60.0,
+        wait_timeout: float = _WEEK,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.remote_task_id = remote_task_id
+        self.destination = destination
+        self.file_pattern = file_pattern
+        self.overwrite = overwrite
+        self.expected_files = expected_files
+        self.on_error = on_error
+        self.concurrency = concurrency
+        self.part_size = part_size
+        self.wait_for_link = wait_for_link
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.wait_timeout = wait_timeout
+        self._job: DownloadJob | None = None
+        self._lineage: tuple[str, dict[str, Any]] | None = None
+
+    def execute(self, context: Context) -> list[str]:
+        """Wait if that was asked for, then download."""
+        from airflow_provider_taskdl.exceptions import TaskDownloadError
+        from airflow_provider_taskdl.hooks.base import task_hook
+        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
+
+        try:
+            hook = task_hook(self.conn_id)
+            if self.wait_for_link:
+                self._wait_for_links(hook)
+            return self._download(context, hook)
+        except TaskDownloadError as error:
+            failure = as_airflow_sees_it(error)
+        raise failure
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> list[str]:
+        """Download what the trigger saw to be ready.
+
+        :param context: The task's context.
+        :param event: The trigger's event.
+        """
+        from airflow_provider_taskdl.exceptions import TaskDownloadError
+        from airflow_provider_taskdl.hooks.base import task_hook
+        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
+        from airflow_provider_taskdl.triggers.events import read_event
+
+        try:
+            read_event(event)
+            return self._download(context, task_hook(self.conn_id))
+        except TaskDownloadError as error:
+            failure = as_airflow_sees_it(error)
+        raise failure
+
+    def on_kill(self) -> None:
+        """Stop the transfer; what was completed stays, nothing half-written does."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what OpenLineage reports of this task.
+
+        :param task_instance: The task instance.
+        """
+        if self._lineage is None:
+            return None
+        from airflow_provider_taskdl.operators.lineage import openlineage
+
+        service, files = self._lineage
+        return openlineage(service, str(self.remote_task_id), files)
+
+    def _wait_for_links(self, hook: TaskApiHook) -> None:
+        from airflow_provider_taskdl.apis.readiness import LinkWatch
+        from airflow_provider_taskdl.triggers.events import timed_out
+
+        deadline = time.time() + self.wait_timeout
+        watch = LinkWatch(
+            hook.api,
+            self.remote_task_id,
+            interval=self.poll_interval,
+            check_status=hook.access.extras.check_status,
+        )
+        while True:
+            decision = hook.run_steps(watch.look())
+            if decision.listing is not None:
+                return
+            if time.time() >= deadline:
+                raise timed_out(self.remote_task_id)
+            self.log.info("Task %s: %s", self.remote_task_id, decision.why)
+            if self.deferrable:
+                self._defer(watch, deadline, decision.wait)
+            time.sleep(max(0.0, min(decision.wait, deadline - time.time())))
+
+    def _defer(self, watch: LinkWatch, deadline: float, first_wait: float) -> None:
+        from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
+
+        self.defer(
+            trigger=DownloadLinkTrigger(
+                conn_id=self.conn_id,
+                remote_task_id=str(self.remote_task_id),
+                deadline=deadline,
+                poll_interval=self.poll_interval,
+                errors=watch.errors,
+                first_wait=first_wait,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=deadline - time.time() + _GRACE_SECONDS),
+        )
+
+    def _download(self, context: Context, hook: TaskApiHook) -> list[str]:
+        from airflow_provider_taskdl.operators.destination import Destination
+        from airflow_provider_taskdl.operators.lineage import announce
+
+        if not 1 * MIB <= self.part_size <= 1024 * MIB:
+            from airflow_provider_taskdl.exceptions import ConnectionConfigError
+
+            raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
+        destination = Destination(self.destination, part_size=self.part_size)
+        self._job = self._make_job(hook, destination)
+        try:
+            result: Result = self._job.run()
+        finally:
+            self._job = None
+            hook.close()
+        files = {destination.uri_of(entry.name): entry for entry in result.entries}
+        announce(context, self.outlets, files, source=hook)
+        self._lineage = (hook.access.base_url, files)
+        context["ti"].xcom_push(key="manifest", value=result.manifest)
+        context["ti"].xcom_push(key="summary", value=result.summary())
+        return [entry.path for entry in result.entries]
+
+    def _make_job(self, hook: TaskApiHook, destination: Destination) -> DownloadJob:
+        from airflow_provider_taskdl.transfer.client import LinkClient
+        from airflow_provider_taskdl.transfer.host_rules import HostRules
+        from airflow_provider_taskdl.transfer.job import DownloadJob
+
+        access = hook.access
+        rules = HostRules(access.host, access.extras.allowed_link_hosts)
+        client = LinkClient(rules, tls=access.tls, timeout=access.extras.timeout, proxy=access.proxy)
+        return DownloadJob(
+            list_files=lambda: hook.list_files(self.remote_task_id),
+            client=client,
+            store=destination.store,
+            path_of=destination.path_of,
+            pattern=self.file_pattern,
+            expected=_count_or_names(self.expected_files),
+            overwrite=self.overwrite,
+            on_error=self.on_error,
+            concurrency=self.concurrency,
+        )
+
+
+def _count_or_names(value: int | str | Collection[str] | None) -> int | Collection[str] | None:
+    """Return ``expected_files`` as a template may have left it: a number as text, or one name."""
+    if isinstance(value, str):
+        return int(value) if value.strip().isdigit() else [value]
+    return value

@@ -1,0 +1,50 @@
+"""Who gets to know which files came: assets, the hooks' lineage and OpenLineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import Asset, AssetAlias, get_hook_lineage_collector
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_taskdl.transfer.manifest import Entry
+
+
+def announce(context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, source: Any) -> None:
+    """Report files as assets: one event per file on each ``AssetAlias`` outlet, and to the lineage of hooks.
+
+    :param context: The task's context.
+    :param outlets: The task's outlets.
+    :param files: URI (without connection id) to the file's record.
+    :param source: The hook the files came through.
+    """
+    aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
+    collector = get_hook_lineage_collector()
+    for uri, entry in files.items():
+        facts: dict[str, Any] = {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome}
+        collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
+        for alias in aliases:
+            context["outlet_events"][alias].add(Asset(uri), extra=facts)
+
+
+def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -> Any:
+    """Return the lineage of a download: from the service's files to those in object storage.
+
+    :param service: The service's base URL.
+    :param remote_task_id: The task.
+    :param files: URI to the file's record.
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    inputs, outputs = [], []
+    for uri, entry in files.items():
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        namespace, name = ("file", f"/{key}") if scheme == "file" else (f"{scheme}://{bucket}", key)
+        inputs.append(Dataset(namespace=service, name=f"{remote_task_id}/{entry.name}"))
+        outputs.append(Dataset(namespace=namespace, name=name))
+    return OperatorLineage(inputs=inputs, outputs=outputs)

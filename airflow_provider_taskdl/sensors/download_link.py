@@ -1,0 +1,180 @@
+"""The sensor that waits for the links of one task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
+
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
+    from airflow_provider_taskdl.exceptions import TaskDownloadError
+    from airflow_provider_taskdl.hooks.base import TaskApiHook
+
+# How long after the trigger's own deadline Airflow ends a deferral whose trigger did not run.
+_GRACE_SECONDS = 120.0
+
+
+class DownloadLinkSensor(BaseSensorOperator):
+    """Waits until the service lists at least one file of a task and every file has a link.
+
+    All modes (``poke``, ``reschedule``, ``deferrable=True``) decide alike and end at the same time. A task that failed
+    or expired ends the wait at once with the service's reason, refused credentials and bad parameters as well;
+    time-outs and 5xx answers are waited out.
+
+    XCom: ``{"remote_task_id", "file_names", "file_count", "total_size"}``. Links are not in it: they are short-lived
+    and whoever has one can read the file.
+
+    :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
+        ``TaskApiHook``. Templated.
+    :param remote_task_id: The task's id at the service. Templated.
+    :param not_found: ``"fail"`` at once, or ``"wait"``, when the service does not know the task. Templated.
+    :param max_consecutive_errors: How many looks in a row may fail before the sensor does. In mode ``reschedule``
+        counted over all looks from Airflow 3.3 on.
+    :param deferrable: Wait in the triggerer; default is ``[operators] default_deferrable``.
+    :raises AirflowFailException: Waiting cannot help: the task failed, expired or is unknown, the credentials or a
+        parameter were refused. Its cause is the typed error.
+    :raises AirflowSensorTimeout: ``timeout`` seconds passed.
+    :raises TaskApiError: Too many looks in a row failed; Airflow's retries apply.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("conn_id", "remote_task_id", "not_found")  # type: ignore[misc]
+    ui_color = "#e0ecf4"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        remote_task_id: str,
+        not_found: Literal["fail", "wait"] = "fail",
+        max_consecutive_errors: int = 10,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.remote_task_id = remote_task_id
+        self.not_found = not_found
+        self.max_consecutive_errors = max_consecutive_errors
+        self.deferrable = deferrable
+        self._hook: TaskApiHook | None = None
+        self._watch: LinkWatch | None = None
+        self._wait = 0.0
+
+    def execute(self, context: Context) -> Any:
+        """Wait in this process, or look once and go on in the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = time.time() + self.timeout
+        ready = self.poke(context)
+        if isinstance(ready, PokeReturnValue):
+            return ready.xcom_value
+        self._defer_until(deadline)
+
+    def _defer_until(self, deadline: float) -> NoReturn:
+        from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
+
+        self.defer(
+            trigger=DownloadLinkTrigger(
+                conn_id=self.conn_id,
+                remote_task_id=str(self.remote_task_id),
+                deadline=deadline,
+                poll_interval=self.poke_interval,
+                not_found=self.not_found,
+                # With silent_fail a sensor outlasts any error; see BaseSensorOperator.
+                max_consecutive_errors=2**31 if self.silent_fail else self.max_consecutive_errors,
+                errors=self._watch.errors if self._watch else 0,
+                first_wait=self._wait,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=deadline - time.time() + _GRACE_SECONDS),
+        )
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return what the trigger found, or raise why it did not.
+
+        :param context: The task's context.
+        :param event: The trigger's event.
+        """
+        from airflow_provider_taskdl.exceptions import TaskDownloadError
+        from airflow_provider_taskdl.triggers.events import read_event
+
+        try:
+            return read_event(event)
+        except TaskDownloadError as error:
+            failure = self._failure(error)
+        if self.never_fail:  # as BaseSensorOperator has it for the other modes
+            raise AirflowSkipException("Skipping due to never_fail is set to True.") from failure
+        raise failure
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look once."""
+        from airflow_provider_taskdl.exceptions import TaskDownloadError
+
+        try:
+            decision = self._look(context)
+        except TaskDownloadError as error:
+            failure = self._failure(error)
+        else:
+            if decision.listing is not None:
+                return PokeReturnValue(is_done=True, xcom_value=decision.listing.summary())
+            self._wait = decision.wait
+            self.log.info("Task %s: %s", self.remote_task_id, decision.why)
+            return False
+        raise failure
+
+    def _look(self, context: Context) -> Decision:
+        from airflow_provider_taskdl.apis.readiness import LinkWatch
+        from airflow_provider_taskdl.hooks.base import task_hook
+
+        errors = _ErrorCount(context) if self.reschedule and not self.deferrable else None
+        if self._hook is None or self._watch is None:
+            self._hook = task_hook(self.conn_id)
+            self._watch = LinkWatch(
+                self._hook.api,
+                self.remote_task_id,
+                interval=self.poke_interval,
+                not_found=self.not_found,
+                check_status=self._hook.access.extras.check_status,
+                max_consecutive_errors=self.max_consecutive_errors,
+                errors=errors.load() if errors else 0,
+            )
+        try:
+            return self._hook.run_steps(self._watch.look())
+        finally:
+            if errors:
+                errors.save(self._watch.errors)
+
+    def _failure(self, error: TaskDownloadError) -> Exception:
+        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
+
+        return as_airflow_sees_it(error)
+
+    def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
+        """Wait as long as the service asked for, and not past the deadline: the last look is at its time."""
+        interval = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._wait)
+        return max(0.0, min(interval, self.timeout - run_duration() + 0.01))
+
+
+class _ErrorCount:
+    """The failed looks in a row of this try, kept from one look to the next where Airflow can (from 3.3 on)."""
+
+    def __init__(self, context: Context) -> None:
+        try:
+            self._store: Any = context["task_state_store"]
+            self._key = f"taskdl_errors_{context['ti'].try_number}"
+        except KeyError:
+            self._store = None
+
+    def load(self) -> int:
+        self._known = int(self._store.get(self._key, 0)) if self._store else 0
+        return self._known
+
+    def save(self, count: int) -> None:
+        if self._store and count != self._known:
+            self._store.set(self._key, count)

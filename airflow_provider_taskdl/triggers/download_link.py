@@ -1,0 +1,102 @@
+"""The trigger that waits for the links of one task."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_taskdl.apis.readiness import LinkWatch
+from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.hooks.base import atask_hook
+from airflow_provider_taskdl.triggers.events import error_event, ready_event, timeout_event
+
+# Tasks that were deferred together should not ask together for ever.
+_JITTER = 0.1
+
+
+class DownloadLinkTrigger(BaseTrigger):
+    """Waits until every file of a remote task has a link, or waiting is over.
+
+    Sends one event, in the words of ``triggers.events``; no link is in it. The deadline is a time of day, so it holds
+    however often the triggerer restarts.
+
+    :param conn_id: The Airflow connection.
+    :param remote_task_id: The task's id at the service.
+    :param deadline: When to give up, in seconds of the epoch.
+    :param poll_interval: Seconds between two looks.
+    :param not_found: ``fail`` or ``wait``, when the service does not know the task.
+    :param max_consecutive_errors: Failed looks in a row that are waited out.
+    :param errors: Failed looks in a row before this trigger began.
+    :param first_wait: Seconds before the first look.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        remote_task_id: str,
+        deadline: float,
+        poll_interval: float,
+        not_found: Literal["fail", "wait"] = "fail",
+        max_consecutive_errors: int = 10,
+        errors: int = 0,
+        first_wait: float = 0.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.conn_id = conn_id
+        self.remote_task_id = remote_task_id
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+        self.not_found = not_found
+        self.max_consecutive_errors = max_consecutive_errors
+        self.errors = errors
+        self.first_wait = first_wait
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and what makes an equal trigger."""
+        names = ("conn_id", "remote_task_id", "deadline", "poll_interval", "not_found", "max_consecutive_errors",
+                 "errors", "first_wait")  # fmt: skip
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return path, {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and send the one event."""
+        try:
+            event = await self._wait()
+        except TaskDownloadError as error:
+            event = error_event(error)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> dict[str, Any]:
+        hook = await atask_hook(self.conn_id)
+        try:
+            watch = LinkWatch(
+                hook.api,
+                self.remote_task_id,
+                interval=self.poll_interval,
+                not_found=self.not_found,
+                check_status=hook.access.extras.check_status,
+                max_consecutive_errors=self.max_consecutive_errors,
+                errors=self.errors,
+            )
+            wait, said = self.first_wait, ""
+            while True:
+                jittered = wait * random.uniform(1 - _JITTER, 1 + _JITTER)
+                await asyncio.sleep(max(0.0, min(jittered, self.deadline - time.time())))
+                decision = await hook.arun_steps(watch.look())
+                if decision.listing is not None:
+                    return ready_event(decision.listing)
+                if time.time() >= self.deadline:
+                    return timeout_event(self.remote_task_id)
+                if decision.why != said:
+                    self.log.info(
+                        "Task %s: %s; looking again every %g s", self.remote_task_id, decision.why, decision.wait
+                    )
+                wait, said = decision.wait, decision.why
+        finally:
+            await hook.aclose()

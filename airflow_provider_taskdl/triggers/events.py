@@ -1,0 +1,51 @@
+"""What a trigger tells its task: a closed set of small events, without links and with a version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout
+
+from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.listing import FileListing
+
+VERSION = 1
+
+
+def ready_event(listing: FileListing) -> dict[str, Any]:
+    """Return the event for files that are all there."""
+    return {"version": VERSION, "status": "ready", "summary": listing.summary()}
+
+
+def timeout_event(remote_task_id: str) -> dict[str, Any]:
+    """Return the event for a wait that reached its deadline."""
+    return {"version": VERSION, "status": "timeout", "remote_task_id": remote_task_id}
+
+
+def error_event(error: TaskDownloadError) -> dict[str, Any]:
+    """Return the event for a wait that failed."""
+    return {"version": VERSION, "status": "error", "error": error.to_dict()}
+
+
+def read_event(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the summary in an event.
+
+    :raises AirflowSensorTimeout: The deadline was reached.
+    :raises TaskDownloadError: The wait failed; of the type that the trigger met. Also for an event that is not known:
+        nothing but a clear yes counts as success.
+    """
+    event = event if isinstance(event, Mapping) else {}
+    status = event.get("status")
+    if status == "ready" and isinstance(event.get("summary"), Mapping):
+        return dict(event["summary"])
+    if status == "timeout":
+        raise timed_out(str(event.get("remote_task_id")))
+    if status == "error" and isinstance(event.get("error"), Mapping):
+        raise TaskDownloadError.from_dict(dict(event["error"]))
+    raise TaskDownloadError(f"the trigger sent an event that is not understood (status {status!r})", retryable=True)
+
+
+def timed_out(remote_task_id: str) -> AirflowSensorTimeout:
+    """Return what ends a wait whose deadline has come."""
+    return AirflowSensorTimeout(f"the files of remote task {remote_task_id} were not there in time")
