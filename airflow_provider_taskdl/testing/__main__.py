@@ -1,0 +1,109 @@
+"""``python -m airflow_provider_taskdl.testing``: both services on this machine, with example tasks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import threading
+from pathlib import Path
+
+from airflow_provider_taskdl.testing import rules
+from airflow_provider_taskdl.testing.samples import access_log, geotiff, pdf_report
+from airflow_provider_taskdl.testing.server import EmulatorServer
+from airflow_provider_taskdl.testing.state import Emulator, Task
+
+BLS_TASK = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
+EO_TASK = "12345"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until interrupted.
+
+    :param arguments: The command line; by default this process's own.
+    """
+    options = _parser().parse_args(arguments)
+    emulator = Emulator(
+        eo_prefix=options.eo_prefix,
+        link_seconds=options.link_seconds,
+        status_endpoint=options.status_endpoint,
+        ready_after=options.ready_after,
+    )
+    emulator.rules += options.fault
+    add_example_tasks(emulator, ready_after=options.ready_after)
+    server = EmulatorServer(
+        emulator, options.port, host=options.host, certfile=options.certfile, keyfile=options.keyfile
+    )
+    # Stopped from outside (a container, a script) it ends in the same way as by Ctrl-C.
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with server:
+        _print_how_to(server)
+        stop.wait()
+
+
+def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[Task, Task]:
+    """Add the tasks of the documentation's examples: a BLS log export and an NDVI analysis.
+
+    :param emulator: Where to.
+    :param ready_after: Seconds from the first question about a task until it is done.
+    :returns: The two tasks.
+    """
+    log = access_log()
+    name = f"test_json_{BLS_TASK}.json"
+    about = {"limit": 1_000_000, "writtenRows": log.count(b"\n")}
+    bls = emulator.bls_task(
+        log, id=BLS_TASK, name=name, checksums=True, ready_after=ready_after, starts="asked", request=about
+    )
+    files = {"ndvi_result.tif": geotiff(), "analysis_report.pdf": pdf_report()}
+    eo = emulator.eo_task(files, id=EO_TASK, checksums=True, ready_after=ready_after, starts="asked")
+    return bls, eo
+
+
+def _print_how_to(server: EmulatorServer) -> None:
+    print(f"Serving both services at {server.base_url}; Ctrl-C ends it.\n")
+    print(f"BLS task  {BLS_TASK}\nEO task   {EO_TASK}\n\nConnections, for Airflow's environment:\n")
+    for name, value in server.environment().items():
+        print(f"export {name}={shlex.quote(value)}")
+    print("\nThe same for `airflow connections import`:\n")
+    print(json.dumps(server.airflow_connections(), indent=2), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_provider_taskdl.testing",
+        description=(__doc__ or "").strip(),
+        epilog=rules.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
+    parser.add_argument("--port", type=int, default=8099, help="port; 0 for any free one (default %(default)s)")
+    parser.add_argument(
+        "--ready-after", type=float, default=0, metavar="SECONDS", help="a task's time from its first question to done"
+    )
+    parser.add_argument(
+        "--link-seconds", type=int, default=300, metavar="SECONDS", help="life of a link (default %(default)s)"
+    )
+    parser.add_argument("--eo-prefix", default="", metavar="PATH", help="path prefix of the analysis platform")
+    parser.add_argument(
+        "--no-status", dest="status_endpoint", action="store_false", help="the services cannot tell a task's state"
+    )
+    parser.add_argument(
+        "--fault", type=_rule, action="append", default=[], metavar="RULE", help="what goes wrong; may be repeated"
+    )
+    parser.add_argument("--certfile", type=Path, help="certificate chain for https (PEM)")
+    parser.add_argument("--keyfile", type=Path, help="its private key (PEM)")
+    return parser
+
+
+def _rule(text: str) -> rules.Rule:
+    try:
+        return rules.parse_rule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()
