@@ -138,6 +138,6 @@ def test_several_failures_keep_their_order_through_pickle() -> None:
 def test_the_branches_of_the_tree_are_told_apart() -> None:
     for kind in (AuthenticationError, RateLimitedError, ServiceUnavailableError, TaskFailedError):
         assert issubclass(kind, TaskApiError)
-    for kind in (UnsafeLinkError, IntegrityError, DownloadFailedError):
-        assert issubclass(kind, TransferError)
+    for other in (UnsafeLinkError, IntegrityError, DownloadFailedError):
+        assert issubclass(other, TransferError)
     assert not issubclass(ConnectionConfigError, TaskApiError | TransferError)

@@ -161,7 +161,7 @@ def test_a_time_without_a_zone_is_utc(text: str, time: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "2024-13-01T00:00:00Z", "1704067200000"])
 def test_what_is_no_time_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"isoformat|month|hour|day"):
         parse_time(text)
 
 

@@ -104,6 +104,8 @@ def read_json(answer: Answer, model: type[M], service: str) -> M:
         )
     try:
         value = json.loads(answer.body.decode("utf-8-sig"))
+        if b"\\u" in answer.body:  # JSON can spell half a surrogate pair, and no log or file takes that
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         value = _NO_JSON
     if value is _NO_JSON:  # raised outside the handler: what that caught quotes the body
@@ -124,8 +126,6 @@ def read_model(value: Any, model: type[M], service: str, request_id: str | None 
         return model.model_validate(value)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()]
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell and pydantic does not expect in a name
-        problems = ["a text is no Unicode"]
     raise MalformedResponseError(
         f"the answer has not the shape of {service}'s: {'; '.join(problems[:3])}", request_id=request_id
     )

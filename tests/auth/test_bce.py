@@ -5,6 +5,7 @@ import hmac
 import json
 import pickle
 import random
+import warnings
 from datetime import datetime, timezone
 from urllib.parse import quote, urlsplit
 
@@ -13,14 +14,17 @@ import pytest
 import requests
 import requests_mock
 from airflow.providers.http.hooks.http import HttpHook
-from baidubce.auth import bce_v1_signer
-from baidubce.auth.bce_credentials import BceCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.auth import BceAuth
 from airflow_provider_taskdl.auth import bce as bce_module
 from airflow_provider_taskdl.auth.bce import canonical_request, sign
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # the vendor's package has invalid escapes in its texts
+    from baidubce.auth import bce_v1_signer
+    from baidubce.auth.bce_credentials import BceCredentials
 
 AK, SK, TOKEN = "a" * 32, "b" * 32, "token+/=="
 T1 = datetime(2015, 4, 27, 8, 23, 49, tzinfo=timezone.utc)
@@ -189,7 +193,7 @@ FIELD_NAMES = st.from_regex(r"(x-bce-[a-z0-9-]{1,8}|content-(type|md5|length))",
     fields=st.dictionaries(FIELD_NAMES, VISIBLE, max_size=4),
     listed=st.booleans(),
     seconds=st.integers(-1, 10**6),
-    epoch=st.integers(0, 4 * 10**9),
+    epoch=st.integers(1, 4 * 10**9),
 )
 def test_the_vendor_s_signer_agrees(
     method: str, path: str, params: dict[str, str], fields: dict[str, str], listed: bool, seconds: int, epoch: int
