@@ -26,7 +26,7 @@ check: $(VENV)/.dev  ## Lint, format, types
 	$(BIN)/mypy
 
 import-time: $(VENV)/.dev  ## Show what a DAG file pays for our imports
-	@$(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \
+	@AIRFLOW_HOME=$(CURDIR)/airflow-home $(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \
 	import airflow_provider_taskdl.sensors.download_link, airflow_provider_taskdl.operators.download; \
 	print(f"{(now() - start) * 1000:.0f} ms on top of airflow.sdk")'
 
@@ -39,7 +39,7 @@ clean:  ## Remove everything that make made
 # The stamps: what is installed already is not looked at again until the lists of packages change.
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "$(PYTHON) is older than 3.10; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+		{ echo "$(PYTHON) is missing or older than 3.10; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "No virtual environment can be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PIP) install --upgrade 'pip>=25.1'
