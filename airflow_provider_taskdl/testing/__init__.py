@@ -2,7 +2,7 @@
 
 ::
 
-    from airflow_provider_taskdl.testing import Cut, Emulator, EmulatorServer
+    from airflow_provider_taskdl.testing import Cut, Emulator, EmulatorServer, Synthetic
 
     emulator = Emulator()
     task = emulator.eo_task({"ndvi.tif": b"...", "big.bin": Synthetic(2**31)}, ready_after=5)
@@ -44,7 +44,8 @@ from airflow_provider_taskdl.testing.faults import (
 )
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
 from airflow_provider_taskdl.testing.samples import access_log, geotiff, pdf_report
-from airflow_provider_taskdl.testing.state import Emulator, Seen, Task, TaskFile
+from airflow_provider_taskdl.testing.state import Emulator, Seen
+from airflow_provider_taskdl.testing.tasks import Task, TaskFile
 
 if TYPE_CHECKING:
     from airflow_provider_taskdl.testing.server import EmulatorServer

@@ -6,13 +6,15 @@ import argparse
 import json
 import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
 
 from airflow_provider_taskdl.testing import rules
 from airflow_provider_taskdl.testing.samples import access_log, geotiff, pdf_report
 from airflow_provider_taskdl.testing.server import EmulatorServer
-from airflow_provider_taskdl.testing.state import Emulator, Task
+from airflow_provider_taskdl.testing.state import Emulator
+from airflow_provider_taskdl.testing.tasks import Task
 
 BLS_TASK = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 EO_TASK = "12345"
@@ -40,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with server:
-        _print_how_to(server)
+        sys.stdout.write(how_to(server))
+        sys.stdout.flush()
         stop.wait()
 
 
@@ -62,13 +65,18 @@ def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[
     return bls, eo
 
 
-def _print_how_to(server: EmulatorServer) -> None:
-    print(f"Serving both services at {server.base_url}; Ctrl-C ends it.\n")
-    print(f"BLS task  {BLS_TASK}\nEO task   {EO_TASK}\n\nConnections, for Airflow's environment:\n")
-    for name, value in server.environment().items():
-        print(f"export {name}={shlex.quote(value)}")
-    print("\nThe same for `airflow connections import`:\n")
-    print(json.dumps(server.airflow_connections(), indent=2), flush=True)
+def how_to(server: EmulatorServer) -> str:
+    """Return the text that says how to use a running server.
+
+    :param server: The server.
+    """
+    variables = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in server.environment().items())
+    return (
+        f"Serving both services at {server.base_url}; Ctrl-C ends it.\n\n"
+        f"BLS task  {BLS_TASK}\nEO task   {EO_TASK}\n\n"
+        f"Connections, for Airflow's environment:\n\n{variables}\n\n"
+        f"The same for `airflow connections import`:\n\n{json.dumps(server.airflow_connections(), indent=2)}\n"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -65,7 +66,10 @@ class _Endpoint:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._request(scope, await HttpRequest(scope, receive).body())
+        try:
+            request = self._request(scope, await HttpRequest(scope, receive).body())
+        except ClientDisconnect:
+            return
         leaked = files.credentials_in(self._emulator, request) if self._kind == "file" else ()
         seen = Seen(self._kind, request.names, request.method, dict(request.headers), time.time(), leaked=leaked)
         self._emulator.requests.append(seen)

@@ -12,7 +12,8 @@ from airflow_provider_taskdl.listing import parse_time
 from airflow_provider_taskdl.testing.content import as_content
 from airflow_provider_taskdl.testing.exchange import Reply, Request, bce_error, bce_reply
 from airflow_provider_taskdl.testing.links import make_link
-from airflow_provider_taskdl.testing.state import Emulator, Task
+from airflow_provider_taskdl.testing.state import Emulator
+from airflow_provider_taskdl.testing.tasks import Task
 
 # Signed when the signature lists no fields, as the specification has it; and every x-bce-* field.
 _DEFAULT_SIGNED = frozenset({"host", "content-length", "content-type", "content-md5"})
@@ -34,6 +35,7 @@ def answer(emulator: Emulator, request: Request) -> Reply:
             fields = None
         if not isinstance(fields, dict):
             return bce_error(400, "the body is not a JSON object", "MalformedJSON")
+        fields = {name: value for name, value in fields.items() if value is not None}
         return _create(emulator, fields) if request.kind == "bls.create" else _list(emulator, fields)
     task = emulator.find("bls", request.params["uuid"])
     if task is None:
@@ -86,9 +88,9 @@ def judge_signature(emulator: Emulator, request: Request) -> Reply | None:
         return bce_error(401, "Check unauthorized: invalid ak/sk")
     if life >= 0 and timestamp.timestamp() + life < time.time():
         return bce_error(400, f"Request has expired. Timestamp date is {time_text}", "RequestExpired")
-    if emulator.security_token is not None and (
-        request.headers.get("x-bce-security-token") != emulator.security_token or "x-bce-security-token" not in signed
-    ):
+    # Required with temporary credentials, not to be sent otherwise.
+    token = request.headers.get("x-bce-security-token") if "x-bce-security-token" in signed else None
+    if token != emulator.security_token:
         return bce_error(401, "Check unauthorized: invalid security token")
     return None
 

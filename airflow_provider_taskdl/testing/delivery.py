@@ -33,10 +33,10 @@ async def deliver(reply: Reply, seen: Seen, scope: Scope, receive: Receive, send
         seen.status = reply.status
         await send({"type": "http.response.start", "status": reply.status, "headers": _head(reply)})
         async for piece in _encoded(reply, gone):
-            if gone.done():
-                return
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             seen.sent += len(piece)
+        if gone.done():
+            return
         if reply.delivery.cut_at is not None:
             await _end_connection(scope, gone, reset=reply.delivery.reset)
         else:

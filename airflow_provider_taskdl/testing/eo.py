@@ -6,7 +6,8 @@ from typing import Any
 
 from airflow_provider_taskdl.testing.exchange import Reply, Request, eo_error, json_reply
 from airflow_provider_taskdl.testing.links import make_link
-from airflow_provider_taskdl.testing.state import Emulator, Task
+from airflow_provider_taskdl.testing.state import Emulator
+from airflow_provider_taskdl.testing.tasks import Task
 
 # The documentation names no number for a task that waits or whose files are gone.
 _STATES = {"waiting": 2, "running": 2, "success": 3, "failed": 4, "expired": "EXPIRED"}

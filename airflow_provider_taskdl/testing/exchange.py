@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_taskdl.testing.content import Content, Memory
 
 if TYPE_CHECKING:
-    from airflow_provider_taskdl.testing.state import TaskFile
+    from airflow_provider_taskdl.testing.tasks import TaskFile
 
 _BCE_CODES = {
     400: "InvalidParameter", 401: "Unauthorized", 403: "AccessDenied", 404: "NoSuchKey", 412: "PreconditionFailed",
@@ -102,7 +102,9 @@ class Reply:
             self.end = self.content.size
 
     def settle(self) -> None:
-        """Turn the document into content."""
+        """Turn the document into content; afterwards the body is what it will be."""
+        if self.status in (204, 304):
+            self.document, self.end = None, self.start  # these have no body, whatever anybody wants to say
         if self.document is not None:
             self.content = Memory(json.dumps(self.document, ensure_ascii=False).encode())
             self.start, self.end, self.document = 0, self.content.size, None

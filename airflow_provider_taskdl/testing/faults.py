@@ -64,7 +64,8 @@ class Status(InsteadFault):
 
     :param code: HTTP status.
     :param retry_after: ``Retry-After``: seconds or a date.
-    :param error: The error code in the body, such as ``RequestExpired``; by default the usual one.
+    :param error: The error code in the body, such as ``RequestExpired``, or a number for the analysis platform, which
+        may differ from HTTP's; by default the usual one.
     :param message: The message in the body.
     """
 
@@ -75,7 +76,6 @@ class Status(InsteadFault):
     message: str = "scripted fault"
 
     def reply(self, request: Request) -> Reply:
-        """Return the error."""
         if request.kind.startswith("eo."):
             reply = eo_error(int(self.error or self.code), self.message, self.code)
         else:
@@ -99,7 +99,6 @@ class Body(InsteadFault):
     type: str = "text/html"
 
     def reply(self, request: Request) -> Reply:
-        """Return the body."""
         return Reply(self.status, {"Content-Type": self.type}, Memory(self.text.encode()))
 
 
@@ -116,7 +115,6 @@ class Redirect(InsteadFault):
     status: int = 302
 
     def reply(self, request: Request) -> Reply:
-        """Return the redirect."""
         return Reply(self.status, {"Location": self.to})
 
 
@@ -135,11 +133,9 @@ class Cut(ReplyFault):
     reset: bool = False
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the place is in this body."""
         return reply is not None and _place(reply, self.at, self.sent) is not None
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Mark the place."""
         reply.delivery.cut_at, reply.delivery.reset = _place(reply, self.at, self.sent), self.reset
 
 
@@ -158,12 +154,10 @@ class Stall(ReplyFault):
     sent: int | None = None
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the place is in this answer."""
         at_head = self.at is None and self.sent is None
         return at_head or (reply is not None and _place(reply, self.at, self.sent) is not None)
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Mark the place."""
         place = None if self.at is None and self.sent is None else _place(reply, self.at, self.sent)
         reply.delivery.pauses[place] = self.seconds
 
@@ -179,7 +173,6 @@ class Drip(ReplyFault):
     rate: int
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Set the rate."""
         reply.delivery.rate = self.rate
 
 
@@ -194,11 +187,9 @@ class Corrupt(ReplyFault):
     at: int = 0
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the byte is in this body."""
         return reply is not None and _place(reply, self.at, None) is not None
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Mark the byte."""
         reply.delivery.flips.add(self.at)
 
 
@@ -209,11 +200,9 @@ class IgnoreRange(RequestFault):
     word = "ignore-range"
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether a range was asked for."""
         return "range" in request.headers
 
     def change(self, request: Request) -> None:
-        """Drop the range."""
         request.headers.pop("range", None)
 
 
@@ -224,30 +213,27 @@ class IgnoreIfRange(RequestFault):
     word = "ignore-if-range"
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether there is a condition."""
         return bool({"if-range", "if-match"} & set(request.headers))
 
     def change(self, request: Request) -> None:
-        """Drop the conditions."""
         request.headers.pop("if-range", None)
         request.headers.pop("if-match", None)
 
 
 @dataclass
 class ChangeFile(RequestFault):
-    """Replace the file by another version, with another entity tag, from now on; the bytes stay.
+    """Replace the file by another version before it is sent: another entity tag from now on, the same bytes.
 
-    For other bytes too, use ``task.file(name).change(content)``.
+    Each request that the rule takes does so again; ``times=1`` does it once. For other bytes as well, use
+    ``task.file(name).change(content)``.
     """
 
     word = "change-etag"
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the request is for a file."""
         return request.file is not None
 
     def change(self, request: Request) -> None:
-        """Change the file."""
         if request.file is not None:
             request.file.change()
 
@@ -263,11 +249,9 @@ class ShiftRange(ReplyFault):
     by: int = 1
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether it is a range that can be moved that far."""
         return reply is not None and reply.status == 206 and 0 <= reply.start + self.by < reply.content.size
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Move the range."""
         reply.start += self.by
         reply.end = min(reply.end + self.by, reply.content.size)
         reply.headers["Content-Range"] = f"bytes {reply.start}-{reply.end - 1}/{reply.content.size}"
@@ -285,8 +269,11 @@ class Header(ReplyFault):
     name: str
     value: str = ""
 
+    def __post_init__(self) -> None:
+        if self.name.lower() in ("content-length", "transfer-encoding"):
+            raise ValueError(f"{self.name} frames the answer; use cut or chunked to break that")
+
     def change(self, request: Request, reply: Reply) -> None:
-        """Set the field."""
         reply.set_header(self.name, self.value or None)
 
 
@@ -303,11 +290,9 @@ class ContentRange(ReplyFault):
     total: str | None = None
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether it is a range."""
         return reply is not None and reply.status == 206
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Write the untrue field."""
         first, last = reply.start + self.shift, reply.end - 1 + self.shift
         reply.headers["Content-Range"] = f"bytes {first}-{last}/{self.total or reply.content.size}"
 
@@ -319,7 +304,6 @@ class WrongMd5(ReplyFault):
     word = "wrong-md5"
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Write the untrue field."""
         reply.set_header("Content-MD5", base64.b64encode(b"something else.."[:16]).decode())
 
 
@@ -330,7 +314,6 @@ class Gzip(ReplyFault):
     word = "gzip"
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Choose the encoding."""
         reply.delivery.gzip = True
 
 
@@ -341,7 +324,6 @@ class Chunked(ReplyFault):
     word = "chunked"
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Choose the framing."""
         reply.delivery.chunked = True
 
 
@@ -357,11 +339,9 @@ class Hide(ReplyFault):
     how: Literal["empty", "null", "blank", "first"] = "empty"
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the answer holds links."""
         return reply is not None and bool(link_entries(reply.document))
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Take the links out."""
         entries, document = link_entries(reply.document), reply.document
         if self.how == "null":
             document["result" if request.kind == "bls.link" else "data"] = None
@@ -383,20 +363,15 @@ class DeclareSize(ReplyFault):
     by: int = 1
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
-        """Tell whether the answer names sizes."""
         return reply is not None and any("fileSize" in entry for entry, _ in link_entries(reply.document))
 
     def change(self, request: Request, reply: Reply) -> None:
-        """Change the sizes."""
         for entry, _ in link_entries(reply.document):
             entry["fileSize"] = (entry["fileSize"] or 0) + self.by
         reply.document["data"]["totalSize"] = sum(entry["fileSize"] for entry, _ in link_entries(reply.document))
 
 
 def _place(reply: Reply, at: int | None, sent: int | None) -> int | None:
-    end = reply.end
-    if reply.document is not None:
-        reply.settle()
-        end = reply.end
+    reply.settle()  # only a body has places
     place = at if at is not None else reply.start + (sent or 0)
-    return place if reply.start <= place < end and reply.status < 300 else None
+    return place if reply.start <= place < reply.end and reply.status < 300 else None

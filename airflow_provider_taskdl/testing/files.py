@@ -7,7 +7,8 @@ from email.utils import formatdate, parsedate_to_datetime
 
 from airflow_provider_taskdl.testing.exchange import Reply, Request, bce_error
 from airflow_provider_taskdl.testing.links import judge_link
-from airflow_provider_taskdl.testing.state import Emulator, TaskFile
+from airflow_provider_taskdl.testing.state import Emulator
+from airflow_provider_taskdl.testing.tasks import TaskFile
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _TYPES = {"json": "application/json", "csv": "text/csv", "tif": "image/tiff", "pdf": "application/pdf"}

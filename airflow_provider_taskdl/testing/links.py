@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, quote
 
 from airflow_provider_taskdl.auth.bce import sign
 from airflow_provider_taskdl.testing.exchange import Request
-from airflow_provider_taskdl.testing.state import Emulator, Task, TaskFile
+from airflow_provider_taskdl.testing.state import Emulator
+from airflow_provider_taskdl.testing.tasks import Task, TaskFile
 
 Verdict = Literal["valid", "expired", "forged"]
 

@@ -2,124 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import os
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_taskdl.testing.content import Content, as_content
+from airflow_provider_taskdl.testing.content import as_content
 from airflow_provider_taskdl.testing.faults import Fault
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
 from airflow_provider_taskdl.testing.samples import access_log_for
+from airflow_provider_taskdl.testing.tasks import AnyContent, Course, State, Task, TaskFile, object_key
 
-State = Literal["waiting", "running", "success", "failed", "expired"]
-Unready = Literal["empty", "null", "not-found", "link"]
-AnyContent = Content | bytes | str | os.PathLike[str]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~ ")
 _REMEMBERED_REQUESTS = 100_000
-
-
-@dataclass
-class TaskFile:
-    """A file of a task.
-
-    :param name: Its name in the service's answers; nothing checks it, so that clients can be shown bad ones.
-    :param content: Its bytes.
-    :param path: Its decoded path at the file host.
-    :param declared_size: The size that the service names; ``None`` names none. Only the analysis platform names sizes.
-    :param checksums: Send ``Content-MD5`` and ``x-bce-content-crc32``; costs reading a content once.
-    :param modified: When it was last changed, in seconds since the epoch.
-    :param version: Grows with each change; part of the entity tag.
-    """
-
-    name: str
-    content: Content
-    path: str
-    declared_size: int | None
-    checksums: bool = False
-    modified: float = 0.0
-    version: int = 0
-
-    @property
-    def etag(self) -> str:
-        """The strong entity tag, with its quotes."""
-        text = f"{self.version} {self.content.identity}"
-        return f'"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}"'
-
-    def change(self, content: AnyContent | None = None) -> None:
-        """Replace the file at the host by another version.
-
-        :param content: Its new bytes; without them only tag and time change.
-        """
-        if content is not None:
-            self.content = as_content(content)
-        self.version += 1
-        self.modified = max(time.time(), self.modified + 1)
-
-
-@dataclass
-class Task:
-    """A task at one of the two services.
-
-    :param service: ``bls`` or ``eo``.
-    :param id: Its id.
-    :param files: Its files; a BLS task has one.
-    :param created: When it was created, by the emulator's clock.
-    :param started: When its time began to run; ``None`` until the first question about it.
-    :param ready_after: Seconds until it ends.
-    :param queued_for: How many of them it waits before it runs.
-    :param ends: How it ends.
-    :param reason: Why it failed, as the service says it.
-    :param unready: What the link endpoint answers while there are no files: an ``empty`` list or link, a ``null``
-        result, ``not-found``, or a ``link`` to a file that is not there yet.
-    :param request: BLS: the fields that the task was created with.
-    """
-
-    service: Literal["bls", "eo"]
-    id: str
-    files: list[TaskFile]
-    created: float
-    started: float | None
-    ready_after: float = 0.0
-    queued_for: float = 0.0
-    ends: State = "success"
-    reason: str | None = None
-    unready: Unready = "empty"
-    request: dict[str, Any] = field(default_factory=dict)
-
-    def state_at(self, now: float) -> State:
-        """Return the state at a time of the emulator's clock; this starts a task that waits for its first question."""
-        if self.started is None:
-            self.started = now
-        age = now - self.started
-        if age >= self.ready_after:
-            return self.ends
-        return "waiting" if age < self.queued_for else "running"
-
-    def finish(self, state: State = "success", reason: str | None = None) -> None:
-        """End the task now.
-
-        :param state: How.
-        :param reason: Why, for a failure.
-        """
-        self.ready_after, self.queued_for, self.ends, self.reason = 0.0, 0.0, state, reason
-
-    def file(self, name: str) -> TaskFile:
-        """Return the file of that name.
-
-        :raises KeyError: There is none.
-        """
-        for file in self.files:
-            if file.name == name:
-                return file
-        raise KeyError(name)
 
 
 @dataclass
@@ -218,7 +119,7 @@ class Emulator:
         file_dir: str = "bls-test/test/",
         checksums: bool = False,
         request: Mapping[str, Any] | None = None,
-        **course: Any,
+        **course: Unpack[Course],
     ) -> Task:
         """Add a BLS download task.
 
@@ -228,11 +129,11 @@ class Emulator:
         :param file_dir: ``bucket/dir/`` of the file; empty for a place that the service does not tell.
         :param checksums: As for :class:`TaskFile`.
         :param request: Fields of the description, such as ``logStoreName``.
-        :param course: As for :meth:`eo_task`.
+        :param course: How it goes: ``ready_after``, ``ends`` and so on, as for :meth:`eo_task`.
         :returns: The task.
         """
         task_id = id or str(uuid.uuid5(uuid.NAMESPACE_OID, f"task {next(self._numbers)}"))
-        task = self._add(Task("bls", task_id, [], **self._course(course)))
+        task = self._add("bls", task_id, course)
         task.request.update({"logStoreName": "access-log", "project": "default", "format": "json", **(request or {})})
         task.request["fileDir"] = file_dir
         file_name = name or f"{task.request['logStoreName']}_{task_id}.{task.request['format']}"
@@ -246,7 +147,7 @@ class Emulator:
         id: str | int | None = None,
         declare_sizes: bool = True,
         checksums: bool = False,
-        **course: Any,
+        **course: Unpack[Course],
     ) -> Task:
         """Add an analysis task.
 
@@ -254,12 +155,13 @@ class Emulator:
         :param id: Its id; by default a new one.
         :param declare_sizes: Whether the service names the files' sizes.
         :param checksums: As for :class:`TaskFile`.
-        :param course: ``ready_after``, ``queued_for``, ``ends``, ``reason``, ``unready`` as for :class:`Task`, and
-            ``starts``: ``"created"`` (default) or ``"asked"``, when the time to ``ready_after`` begins.
+        :param course: How it goes: ``ready_after``, ``queued_for``, ``ends``, ``reason`` and ``unready`` as for
+            :class:`~airflow_provider_taskdl.testing.Task`, and ``starts``: ``"created"`` (default) or ``"asked"``,
+            when the time to ``ready_after`` begins.
         :returns: The task.
         """
         task_id = str(id) if id is not None else str(1_992_775_676_926_095_360 + next(self._numbers))
-        task = self._add(Task("eo", task_id, [], **self._course(course)))
+        task = self._add("eo", task_id, course)
         for name, content in (files or {}).items():
             self.add_file(task, name, content, declared_size="real" if declare_sizes else None, checksums=checksums)
         return task
@@ -286,9 +188,8 @@ class Emulator:
         """
         bytes_ = as_content(content)
         size = bytes_.size if declared_size == "real" else declared_size
-        # A name that is no path segment, or that is there already, is kept under a name of the host's own.
-        plain = bool(name.strip(". ")) and set(name) <= _PLAIN and len(name) < 256
-        path = f"/{directory or f'eo-results/{task.id}/'}{name if plain else f'object-{len(task.files)}'}"
+        folder = (directory or f"eo-results/{task.id}").strip("/")
+        path = f"/{folder}/{object_key(name, len(task.files))}"
         if path in self.objects:
             path = f"{path}-{len(task.files)}"
         file = TaskFile(name, bytes_, path, size, checksums, modified=self.now())
@@ -362,14 +263,13 @@ class Emulator:
         """The requests that carried an API's credentials or cookies to the file host."""
         return [seen for seen in self.seen("file") if seen.leaked]
 
-    def _add(self, task: Task) -> Task:
-        if (task.service, task.id) in self.tasks:
-            raise ValueError(f"there is a {task.service} task {task.id!r} already")
-        self.tasks[task.service, task.id] = task
-        return task
-
-    def _course(self, course: dict[str, Any]) -> dict[str, Any]:
-        now, starts = self.now(), course.pop("starts", "created")
+    def _add(self, service: Literal["bls", "eo"], task_id: str, course: Course) -> Task:
+        if (service, task_id) in self.tasks:
+            raise ValueError(f"there is a {service} task {task_id!r} already")
+        now, facts = self.now(), dict(course)
+        starts = facts.pop("starts", "created")
         if starts not in ("created", "asked"):
             raise ValueError(f"starts must be 'created' or 'asked', not {starts!r}")
-        return {"created": now, "started": now if starts == "created" else None, **course}
+        task = Task(service, task_id, [], now, now if starts == "created" else None, **facts)  # type: ignore[arg-type]
+        self.tasks[service, task_id] = task
+        return task
