@@ -1,7 +1,17 @@
-"""Settings that Airflow reads when it is imported."""
+"""Settings that Airflow reads when it is imported, and its database for the tests that need one."""
 
 import os
+import subprocess
+import sys
 import tempfile
+
+import pytest
 
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database, in AIRFLOW_HOME, with its tables: what ``dag.test()`` needs."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
