@@ -130,9 +130,11 @@ def base_url(host: str | None, port: int | None = None, *, default: str | None =
 
 def _is_http_url(text: str) -> bool:
     try:
+        urlsplit(text)  # knows what httpx lets pass, such as an unpaired bracket
         url = httpx.URL(text)
-        return url.scheme in ("http", "https") and bool(url.host) and (url.port or 0) < 65536
-    except (httpx.InvalidURL, UnicodeError):
+        url.raw_host.decode().encode("idna")  # as the resolver will: a label may be neither empty nor over-long
+        return url.scheme in ("http", "https") and bool(url.host) and 0 <= (url.port or 0) < 65536
+    except (httpx.InvalidURL, ValueError):
         return False
 
 
