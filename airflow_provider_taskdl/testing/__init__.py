@@ -21,25 +21,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_taskdl.testing.content import Content, Disk, Memory, Synthetic
-from airflow_provider_taskdl.testing.faults import (
-    Body,
+from airflow_provider_taskdl.testing.faults import Body, DeclareSize, Fault, Hide, Redirect, Status
+from airflow_provider_taskdl.testing.file_faults import (
     ChangeFile,
     Chunked,
     ContentRange,
     Corrupt,
     Cut,
-    DeclareSize,
     Drip,
-    Fault,
     Gzip,
     Header,
-    Hide,
     IgnoreIfRange,
     IgnoreRange,
-    Redirect,
     ShiftRange,
     Stall,
-    Status,
     WrongMd5,
 )
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
