@@ -64,7 +64,7 @@ _EO_FIELDS: dict[str, Any] = {
     },
     "header_prefix": {
         "label": "Token prefix",
-        "description": 'What stands before the token; for the bare token write "header_prefix": "" in the extra JSON.',
+        "description": "What stands before the token; empty for the bare token.",
         "schema": {"type": ["string", "null"], "default": "Bearer"},
     },
 }
@@ -116,8 +116,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_taskdl.hooks.eo_analysis.EoAnalysisHook",
                 "hook-name": _EO,
                 "ui-field-behaviour": {
-                    # "extra" stays: no form sends an empty text, and an empty token prefix is one.
-                    "hidden-fields": ["schema", "port", "login"],
+                    "hidden-fields": ["schema", "port", "login", "extra"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
                     "placeholders": {"host": "https://eo.example.org/api/openapi"},
                 },

@@ -22,6 +22,8 @@ class EoAnalysisExtras(ConnectionExtras):
     :param header_prefix: What stands before the token; empty for a raw token.
     """
 
+    may_be_empty: ClassVar[frozenset[str]] = frozenset({"header_prefix"})
+
     header_name: str = Field("Authorization", pattern=re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))
     header_prefix: str = Field("Bearer", pattern=re.compile(r"^[A-Za-z0-9_.~+/-]*$"))
 

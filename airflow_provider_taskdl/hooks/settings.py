@@ -10,7 +10,7 @@ import json
 import ssl
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -28,9 +28,12 @@ class ConnectionExtras(BaseModel):
     :param allowed_link_hosts: Host names (``*.`` for a name and all below it), addresses and networks that links may
         point to although they are not public.
     :param check_status: Ask for a task's state before its links.
+    :cvar may_be_empty: The extras for which "empty" is a value of its own and not the default.
     """
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True, frozen=True, str_strip_whitespace=True)
+
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()
 
     timeout: float = Field(30.0, gt=0, le=86400)
     verify: bool | Path = True
@@ -41,9 +44,9 @@ class ConnectionExtras(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _blank_is_default(cls, value: Any, info: Any) -> Any:
-        # The connection form stores a field that was left empty as null or "".
-        if value is None or (isinstance(value, str) and not value.strip() and info.field_name != "header_prefix"):
-            return cls.model_fields[info.field_name].get_default()
+        # The connection form stores a field that is empty as null or "".
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return "" if info.field_name in cls.may_be_empty else cls.model_fields[info.field_name].get_default()
         return value
 
     @field_validator("verify", mode="before")

@@ -37,7 +37,8 @@ def _sent(monkeypatch: pytest.MonkeyPatch, hook: EoAnalysisHook) -> httpx.Reques
     ("extra", "name", "value"),
     [
         ({}, "authorization", "Bearer the-Geheim"),
-        ({"header_name": "", "header_prefix": None}, "authorization", "Bearer the-Geheim"),
+        ({"header_name": ""}, "authorization", "Bearer the-Geheim"),
+        ({"header_prefix": None}, "authorization", "the-Geheim"),
         ({"header_prefix": ""}, "authorization", "the-Geheim"),
         ({"header_prefix": "Token "}, "authorization", "Token the-Geheim"),
         ({"header_name": "X-API-Key", "header_prefix": ""}, "x-api-key", "the-Geheim"),

@@ -136,7 +136,7 @@ def test_unknown_names_are_told_and_reach_nothing() -> None:
         ({"header_name": "X-API-Key", "header_prefix": ""}, "X-API-Key", ""),
         ({"header_prefix": "  "}, "Authorization", ""),
         ({"header_prefix": "Token "}, "Authorization", "Token"),
-        ({"header_name": " ", "header_prefix": None}, "Authorization", "Bearer"),
+        ({"header_name": " ", "header_prefix": None}, "Authorization", ""),
         ({"header_name": "X-Key\n"}, "X-Key", "Bearer"),
     ],
 )
