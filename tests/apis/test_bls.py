@@ -142,29 +142,18 @@ def test_what_is_not_this_api_is_malformed(call: str, body: bytes) -> None:
 
 
 ERRORS: list[tuple[int, str, type[TaskDownloadError]]] = [
-    (404, "DownloadTaskNotFound", TaskNotFoundError),
-    (400, "InvalidParameter", TaskApiError),
-    (400, "MalformedJSON", TaskApiError),
-    (400, "InappropriateJSON", TaskApiError),
-    (401, "Unauthorized", AuthenticationError),
-    (403, "AccessDenied", AuthenticationError),
-    (403, "InvalidAccessKeyId", AuthenticationError),
-    (400, "SignatureDoesNotMatch", AuthenticationError),
-    (400, "InvalidHTTPAuthHeader", AuthenticationError),
-    (400, "IamSignatureInvalid", AuthenticationError),
-    (400, "RequestExpired", AuthenticationError),
-    (400, "MissingDateHeader", AuthenticationError),
-    (401, "AuthError", AuthenticationError),
-    (403, "OptInRequired", AuthenticationError),
-    (404, "ProjectNotFound", TaskApiError),
-    (404, "LogStoreNotFound", TaskApiError),
-    (404, "InvalidVersion", TaskApiError),
-    (412, "PreconditionFailed", TaskApiError),
-    (413, "RequestOverload", TaskApiError),
-    (429, "RequestLimited", RateLimitedError),
-    (500, "InternalError", ServiceUnavailableError),
-    (503, "ServiceUnavailable", ServiceUnavailableError),
-]
+    (404, "DownloadTaskNotFound", TaskNotFoundError), (400, "InvalidParameter", TaskApiError),
+    (400, "MalformedJSON", TaskApiError), (400, "InappropriateJSON", TaskApiError),
+    (401, "Unauthorized", AuthenticationError), (403, "AccessDenied", AuthenticationError),
+    (403, "InvalidAccessKeyId", AuthenticationError), (400, "SignatureDoesNotMatch", AuthenticationError),
+    (400, "InvalidHTTPAuthHeader", AuthenticationError), (400, "IamSignatureInvalid", AuthenticationError),
+    (400, "RequestExpired", AuthenticationError), (400, "MissingDateHeader", AuthenticationError),
+    (401, "AuthError", AuthenticationError), (403, "OptInRequired", AuthenticationError),
+    (404, "ProjectNotFound", TaskApiError), (404, "LogStoreNotFound", TaskApiError),
+    (404, "InvalidVersion", TaskApiError), (412, "PreconditionFailed", TaskApiError),
+    (413, "RequestOverload", TaskApiError), (429, "RequestLimited", RateLimitedError),
+    (500, "InternalError", ServiceUnavailableError), (503, "ServiceUnavailable", ServiceUnavailableError),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("call", sorted(CALLS))
@@ -189,16 +178,11 @@ def test_an_error_is_the_same_with_status_200(status: int, code: str, kind: type
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (302, MalformedResponseError),
-        (400, TaskApiError),
-        (401, AuthenticationError),
-        (403, AuthenticationError),
-        (404, MalformedResponseError),
-        (429, RateLimitedError),
-        (502, ServiceUnavailableError),
+        (302, MalformedResponseError), (400, TaskApiError), (401, AuthenticationError), (403, AuthenticationError),
+        (404, MalformedResponseError), (429, RateLimitedError), (502, ServiceUnavailableError),
         (504, ServiceUnavailableError),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("body", [b"", b"<html>geheim</html>", b"[]", b'{"code": ["x"]}'])
 def test_without_the_service_s_own_words_the_status_decides(
     status: int, kind: type[TaskDownloadError], body: bytes

@@ -138,15 +138,13 @@ def test_both_clients_give_the_same_listing(connect: Callable[..., TaskApiHook],
         (BlsHook, 404, {"code": "DownloadTaskNotFound"}, TaskNotFoundError),
         (BlsHook, 401, {"code": "Unauthorized"}, AuthenticationError),
         (BlsHook, 400, {"code": "InvalidParameter"}, TaskApiError),
-        (BlsHook, 429, {"code": "RequestLimited"}, RateLimitedError),
-        (BlsHook, 204, None, MalformedResponseError),
+        (BlsHook, 429, {"code": "RequestLimited"}, RateLimitedError), (BlsHook, 204, None, MalformedResponseError),
         (EoAnalysisHook, 200, {"code": 404}, TaskNotFoundError),
         (EoAnalysisHook, 401, {"code": 401}, AuthenticationError),
         (EoAnalysisHook, 200, {"code": 500}, ServiceUnavailableError),
-        (EoAnalysisHook, 302, None, MalformedResponseError),
-        (EoAnalysisHook, 200, "page", MalformedResponseError),
+        (EoAnalysisHook, 302, None, MalformedResponseError), (EoAnalysisHook, 200, "page", MalformedResponseError),
     ],
-)
+)  # fmt: skip
 def test_both_clients_give_the_same_error(
     connect: Callable[..., TaskApiHook],
     run: Runner,
@@ -175,7 +173,7 @@ def test_both_clients_give_the_same_error(
         (httpx.ProxyError("407"), ServiceUnavailableError, "cannot be reached"),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] x"), ConnectionConfigError, "CA bundle"),
     ],
-)
+)  # fmt: skip
 def test_what_happens_on_the_way_is_an_error_of_the_tree(
     connect: Callable[..., TaskApiHook],
     run: Runner,
@@ -329,14 +327,12 @@ def test_plain_http_and_unknown_extras_are_warned_of(
         ({}, _json({"code": 404}), True, "EO analysis platform at eo.example accepts the credentials"),
         ({}, _json({"code": 200, "data": None}), True, "accepts"),
         ({}, _json({"code": 401, "message": TOKEN}), False, "it refused the credentials"),
-        ({}, _json({"code": 500}), False, "cannot be reached"),
-        ({}, _json({}, 404), False, "no such API"),
+        ({}, _json({"code": 500}), False, "cannot be reached"), ({}, _json({}, 404), False, "no such API"),
         ({}, _json({}, 429), False, "fewer requests"),
         ({"extra": {"zeta": 1}}, _json({"code": 404}), False, "zeta.*known: allowed_link_hosts"),
-        ({"extra": "[1]"}, None, False, "not a JSON object"),
-        ({"password": None}, None, False, "API token"),
+        ({"extra": "[1]"}, None, False, "not a JSON object"), ({"password": None}, None, False, "API token"),
     ],
-)
+)  # fmt: skip
 def test_the_connection_test_tells_what_is_wrong(
     connect: Callable[..., TaskApiHook], changes: dict[str, Any], answer: Answer | None, works: bool, said: str
 ) -> None:
