@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, BaseSensorOperator, PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -68,13 +74,17 @@ class DownloadLinkSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait in this process, or look once and go on in the triggerer."""
-        if not self.deferrable:
+        try:
             return super().execute(context)
-        deadline = time.time() + self.timeout
-        ready = self.poke(context)
-        if isinstance(ready, PokeReturnValue):
-            return ready.xcom_value
-        self._defer_until(deadline)
+        except AirflowSensorTimeout as error:
+            # Else it would skip in the triggerer, where Airflow itself does so, and fail in the other modes.
+            if self.never_fail:
+                raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
+            raise
+        finally:
+            if self._hook is not None:
+                self._hook.close()
+            self._hook = self._watch = None
 
     def _defer_until(self, deadline: float) -> NoReturn:
         from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
@@ -126,13 +136,14 @@ class DownloadLinkSensor(BaseSensorOperator):
             self._wait = decision.wait
             self.log.info("Task %s: %s", self.remote_task_id, decision.why)
             return False
+        self._wait = self.poke_interval  # after an error that silent_fail lets pass
         raise failure
 
     def _look(self, context: Context) -> Decision:
         from airflow_provider_taskdl.apis.readiness import LinkWatch
         from airflow_provider_taskdl.hooks.base import task_hook
 
-        errors = _ErrorCount(context) if self.reschedule and not self.deferrable else None
+        count = _ErrorCount(context) if self.reschedule and not self.deferrable else None
         if self._hook is None or self._watch is None:
             self._hook = task_hook(self.conn_id)
             self._watch = LinkWatch(
@@ -142,13 +153,13 @@ class DownloadLinkSensor(BaseSensorOperator):
                 not_found=self.not_found,
                 check_status=self._hook.access.extras.check_status,
                 max_consecutive_errors=self.max_consecutive_errors,
-                errors=errors.load() if errors else 0,
+                errors=count.value if count else 0,
             )
         try:
             return self._hook.run_steps(self._watch.look())
         finally:
-            if errors:
-                errors.save(self._watch.errors)
+            if count:
+                count.keep(self._watch.errors)
 
     def _failure(self, error: TaskDownloadError) -> Exception:
         from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
@@ -156,7 +167,13 @@ class DownloadLinkSensor(BaseSensorOperator):
         return as_airflow_sees_it(error)
 
     def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
-        """Wait as long as the service asked for, and not past the deadline: the last look is at its time."""
+        """Wait as long as the service asked for, and not past the deadline: the last look is at its time.
+
+        Asked only when there is something to wait for, so this is also where a deferrable sensor defers: what
+        BaseSensorOperator makes of errors, time-outs and flags holds for its first look as well.
+        """
+        if self.deferrable:
+            self._defer_until(time.time() + self.timeout - run_duration())
         interval = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._wait)
         return max(0.0, min(interval, self.timeout - run_duration() + 0.01))
 
@@ -167,14 +184,13 @@ class _ErrorCount:
     def __init__(self, context: Context) -> None:
         try:
             self._store: Any = context["task_state_store"]
-            self._key = f"taskdl_errors_{context['ti'].try_number}"
         except KeyError:
-            self._store = None
+            self._store, self.value = None, 0
+            return
+        self._key = f"taskdl_errors_{context['ti'].try_number}"
+        known: Any = self._store.get(self._key, 0)
+        self.value = int(known)
 
-    def load(self) -> int:
-        self._known = int(self._store.get(self._key, 0)) if self._store else 0
-        return self._known
-
-    def save(self, count: int) -> None:
-        if self._store and count != self._known:
-            self._store.set(self._key, count)
+    def keep(self, value: int) -> None:
+        if self._store is not None and value != self.value:
+            self._store.set(self._key, value)
