@@ -72,8 +72,6 @@ class LinkWatch:
     check_status: bool = True
     max_consecutive_errors: int = 10
     errors: int = 0
-    # One round without the status call, after it failed: a broken status endpoint alone must not end the wait.
-    _skip_status: bool = False
     _refusals: int = 0
 
     def __post_init__(self) -> None:
@@ -93,6 +91,8 @@ class LinkWatch:
             try:
                 listing = yield from self._ready_listing()
             except _WEATHER as error:
+                if not error.retryable:
+                    raise
                 return self._wait_out(error)
             except TaskNotReadyError as error:
                 self.errors = 0
@@ -121,15 +121,15 @@ class LinkWatch:
         return listing
 
     def _state(self) -> Steps[TaskState]:
-        asked = self.check_status and not self._skip_status and self._refusals < _MAX_REFUSALS
+        # Every other look in a row of errors goes without: a broken status endpoint alone must not end the wait. The
+        # count tells, and not this object, since each look may be made by another one.
+        asked = self.check_status and not self.errors % 2 and self._refusals < _MAX_REFUSALS
         call = self.api.get_status(self.remote_task_id) if asked else None
-        self._skip_status = False
         if call is None:
             return TaskState.UNKNOWN
         try:
             status: TaskStatus = yield call
         except (ServiceUnavailableError, RateLimitedError):
-            self._skip_status = True
             raise
         except TaskApiError as error:
             # Missing, refused or of another shape, even "not found": what the links' own endpoint says, holds.
