@@ -15,7 +15,7 @@ from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.hooks.base import atask_hook
 from airflow_provider_taskdl.triggers.events import error_event, ready_event, timeout_event
 
-# Tasks that were deferred together should not ask together for ever.
+# Tasks that were deferred together should not ask together for ever. Never sooner: the service may have named the time.
 _JITTER = 0.1
 
 
@@ -86,7 +86,7 @@ class DownloadLinkTrigger(BaseTrigger):
             )
             wait, said = self.first_wait, ""
             while True:
-                jittered = wait * random.uniform(1 - _JITTER, 1 + _JITTER)
+                jittered = wait * random.uniform(1.0, 1.0 + _JITTER)
                 await asyncio.sleep(max(0.0, min(jittered, self.deadline - time.time())))
                 decision = await hook.arun_steps(watch.look())
                 if decision.listing is not None:

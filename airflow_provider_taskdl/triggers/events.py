@@ -36,14 +36,15 @@ def read_event(event: Mapping[str, Any] | None) -> dict[str, Any]:
         nothing but a clear yes counts as success.
     """
     event = event if isinstance(event, Mapping) else {}
-    status = event.get("status")
+    status = event.get("status") if event.get("version") == VERSION else None
     if status == "ready" and isinstance(event.get("summary"), Mapping):
         return dict(event["summary"])
     if status == "timeout":
         raise timed_out(str(event.get("remote_task_id")))
     if status == "error" and isinstance(event.get("error"), Mapping):
         raise TaskDownloadError.from_dict(dict(event["error"]))
-    raise TaskDownloadError(f"the trigger sent an event that is not understood (status {status!r})", retryable=True)
+    what = f"version {event.get('version')!r}, status {event.get('status')!r}"
+    raise TaskDownloadError(f"the trigger sent an event that is not understood ({what})", retryable=True)
 
 
 def timed_out(remote_task_id: str) -> AirflowSensorTimeout:
