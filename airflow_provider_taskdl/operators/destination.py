@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
 
-from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_taskdl.transfer.sinks.base import Store
 
 _LOCAL = ("", "file", "local")
+# Besides letters and digits: what may stand in a URL's path as it is (RFC 3986 §3.3).
+_PLAIN = "/-._~!$&'()*+,;=:@"
 
 
 class Destination:
@@ -23,40 +27,89 @@ class Destination:
     :param where: ``s3://conn_id@bucket/prefix`` or any other URL of ``ObjectStoragePath``, such a path itself, or the
         path of a local directory.
     :param part_size: Bytes per part of an upload.
-    :raises ConnectionConfigError: It is empty, or no store is known for it.
+    :raises ConnectionConfigError: It is empty or incomplete, its connection does not exist, or no store is known for
+        it.
     :raises DestinationError: The store's connection does not work.
     """
 
     def __init__(self, where: str | ObjectStoragePath, *, part_size: int) -> None:
-        text = str(where).strip().rstrip("/") if isinstance(where, str) else str(where).rstrip("/")
-        if not text:
-            raise ConnectionConfigError("the destination is empty; if it comes from a template, what did that give?")
-        if "://" not in text:
-            text = f"file://{Path(text).absolute()}"
-        self._path = ObjectStoragePath(text, conn_id=getattr(where, "conn_id", None))
-        self.store: Store
-        if self._path.protocol in _LOCAL:
-            self.store = LocalStore(Path(self._path.path))
-            return
+        text = _complete(str(where).strip())
+        protocol, netloc = urlsplit(text)[:2]
+        conn_id = getattr(where, "conn_id", None) or netloc.rpartition("@")[0] or None
+        _check_connection(conn_id)
         try:
-            fs = self._path.fs
+            self._path = ObjectStoragePath(text, conn_id=conn_id)
+            self._is_local = self._path.protocol in _LOCAL
+            fs = None if self._is_local else self._path.fs
         except ValueError:
             raise ConnectionConfigError(
-                f"no object store is known for {self._path.protocol}://; is its Airflow provider installed?"
+                f"no object store is known for {protocol}://; is its Airflow provider installed?"
             ) from None
         except Exception as error:  # noqa: BLE001 - each store's provider has its own errors
             problem = f"the store of {text} cannot be opened: {type(error).__name__}: {error}"
         else:
-            self.store = ObjectStore(fs, self._path.path, part_size=part_size)
+            path = self._path.path
+            self.store: Store = LocalStore(Path(path)) if fs is None else ObjectStore(fs, path, part_size=part_size)
             return
         raise DestinationError(problem)
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Check that the path of every file here is one that others can open.
+
+        :param names: Names of files.
+        :raises UnsafeFileNameError: ``ObjectStoragePath`` would read the path of one as another path.
+        """
+        for name in names:
+            if not _survives(f"x://y/{name}"):
+                raise UnsafeFileNameError(
+                    f"the service gives a file the name {name[:300]!r}: as a part of a URL, which a path at a "
+                    "destination is, it would lose its '?' or '#'",
+                    file=name,
+                )
 
     def path_of(self, name: str) -> str:
         """Return the path of a file here, as ``ObjectStoragePath`` opens it with its connection."""
         return str(self._path / name)
 
     def uri_of(self, name: str) -> str:
-        """Return the file's name for the world outside this Airflow: without the connection's id."""
-        path: Any = self._path / name
-        uri: str = path.as_uri() if self._path.protocol not in _LOCAL else Path(path.path).as_uri()
-        return uri
+        """Return the file's name for the world outside this Airflow: percent-encoded, without the connection's id."""
+        path = self._path / name
+        if self._is_local:
+            return Path(path.path).as_uri()
+        bucket, _, key = str(path).partition("://")[2].partition("/")
+        return f"{path.protocol}://{bucket.rpartition('@')[2]}/{quote(key, safe=_PLAIN)}"
+
+
+def _complete(text: str) -> str:
+    """Return a destination as a whole URL without a trailing slash."""
+    if "://" not in text:
+        text = f"file:///{str(Path(text).absolute()).lstrip('/') if text else ''}"
+    scheme, _, rest = text.partition("://")
+    text = f"{scheme}://{rest.rstrip('/')}"
+    place, _, prefix = rest.rstrip("/").partition("/")
+    if scheme in _LOCAL:
+        problem = "names a host, but a disk has none" if place else "" if prefix else "names no directory"
+    else:
+        problem = "" if place.rpartition("@")[2] else "names no bucket"
+    if not problem and not _survives(text):
+        problem = "ends in a character that the path of a file cannot hold"
+    if problem:
+        raise ConnectionConfigError(
+            f"the destination ({scheme}://) {problem}; if it comes from a template, what did that give?"
+        )
+    return text
+
+
+def _survives(url: str) -> bool:
+    # ObjectStoragePath takes URLs apart and puts them together again, which loses a mark with nothing behind it.
+    return urlsplit(url).geturl() == url
+
+
+def _check_connection(conn_id: str | None) -> None:
+    # Some providers only warn of a connection that is missing, and go on with whatever rights the machine has.
+    if conn_id is None:
+        return
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise ConnectionConfigError(f"the destination's connection {conn_id!r} does not exist") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_taskdl.apis.readiness import LinkWatch
     from airflow_provider_taskdl.hooks.base import TaskApiHook
+    from airflow_provider_taskdl.listing import FileListing
     from airflow_provider_taskdl.operators.destination import Destination
     from airflow_provider_taskdl.transfer.job import DownloadJob, Result
 
@@ -99,22 +100,12 @@ class DownloadToObjectStorageOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self._job: DownloadJob | None = None
+        self._killed = False
         self._lineage: tuple[str, dict[str, Any]] | None = None
 
     def execute(self, context: Context) -> list[str]:
         """Wait if that was asked for, then download."""
-        from airflow_provider_taskdl.exceptions import TaskDownloadError
-        from airflow_provider_taskdl.hooks.base import task_hook
-        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
-
-        try:
-            hook = task_hook(self.conn_id)
-            if self.wait_for_link:
-                self._wait_for_links(hook)
-            return self._download(context, hook)
-        except TaskDownloadError as error:
-            failure = as_airflow_sees_it(error)
-        raise failure
+        return self._run(context, self._wait_for_links if self.wait_for_link else None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> list[str]:
         """Download what the trigger saw to be ready.
@@ -122,20 +113,13 @@ class DownloadToObjectStorageOperator(BaseOperator):
         :param context: The task's context.
         :param event: The trigger's event.
         """
-        from airflow_provider_taskdl.exceptions import TaskDownloadError
-        from airflow_provider_taskdl.hooks.base import task_hook
-        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
         from airflow_provider_taskdl.triggers.events import read_event
 
-        try:
-            read_event(event)
-            return self._download(context, task_hook(self.conn_id))
-        except TaskDownloadError as error:
-            failure = as_airflow_sees_it(error)
-        raise failure
+        return self._run(context, lambda _: read_event(event))
 
     def on_kill(self) -> None:
         """Stop the transfer; what was completed stays, nothing half-written does."""
+        self._killed = True
         if self._job is not None:
             self._job.cancel()
 
@@ -150,6 +134,28 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
         service, files = self._lineage
         return openlineage(service, str(self.remote_task_id), files)
+
+    def _run(self, context: Context, wait: Callable[[TaskApiHook], object] | None) -> list[str]:
+        from airflow_provider_taskdl.exceptions import TaskDownloadError
+        from airflow_provider_taskdl.hooks.base import task_hook
+        from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
+
+        self._killed = False
+        try:
+            hook = task_hook(self.conn_id)
+            try:
+                # Made first: a wait of days should not end in a parameter that is wrong.
+                destination = self._make_destination()
+                self._job = self._make_job(hook, destination)
+                if wait is not None:
+                    wait(hook)
+                return self._download(context, hook, self._job, destination)
+            finally:
+                self._job = None
+                hook.close()
+        except TaskDownloadError as error:
+            failure = as_airflow_sees_it(error)
+        raise failure
 
     def _wait_for_links(self, hook: TaskApiHook) -> None:
         from airflow_provider_taskdl.apis.readiness import LinkWatch
@@ -171,7 +177,19 @@ class DownloadToObjectStorageOperator(BaseOperator):
             self.log.info("Task %s: %s", self.remote_task_id, decision.why)
             if self.deferrable:
                 self._defer(watch, deadline, decision.wait)
-            time.sleep(max(0.0, min(decision.wait, deadline - time.time())))
+            self._sleep_until(min(time.time() + decision.wait, deadline))
+
+    def _sleep_until(self, end: float) -> None:
+        # In short pieces: after a kill, Python would sleep on to the end.
+        while not self._killed and (left := end - time.time()) > 0:
+            time.sleep(min(left, 1.0))
+        self._stop_if_killed()
+
+    def _stop_if_killed(self) -> None:
+        from airflow_provider_taskdl.exceptions import TransferError
+
+        if self._killed:
+            raise TransferError("the task was told to stop", remote_task_id=str(self.remote_task_id))
 
     def _defer(self, watch: LinkWatch, deadline: float, first_wait: float) -> None:
         from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
@@ -189,21 +207,10 @@ class DownloadToObjectStorageOperator(BaseOperator):
             timeout=timedelta(seconds=deadline - time.time() + _GRACE_SECONDS),
         )
 
-    def _download(self, context: Context, hook: TaskApiHook) -> list[str]:
-        from airflow_provider_taskdl.operators.destination import Destination
+    def _download(self, context: Context, hook: TaskApiHook, job: DownloadJob, destination: Destination) -> list[str]:
         from airflow_provider_taskdl.operators.lineage import announce
 
-        if not 1 * MIB <= self.part_size <= 1024 * MIB:
-            from airflow_provider_taskdl.exceptions import ConnectionConfigError
-
-            raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
-        destination = Destination(self.destination, part_size=self.part_size)
-        self._job = self._make_job(hook, destination)
-        try:
-            result: Result = self._job.run()
-        finally:
-            self._job = None
-            hook.close()
+        result: Result = job.run()
         files = {destination.uri_of(entry.name): entry for entry in result.entries}
         announce(context, self.outlets, files, source=hook)
         self._lineage = (hook.access.base_url, files)
@@ -211,16 +218,30 @@ class DownloadToObjectStorageOperator(BaseOperator):
         context["ti"].xcom_push(key="summary", value=result.summary())
         return [entry.path for entry in result.entries]
 
+    def _make_destination(self) -> Destination:
+        from airflow_provider_taskdl.exceptions import ConnectionConfigError
+        from airflow_provider_taskdl.operators.destination import Destination
+
+        if not 1 * MIB <= self.part_size <= 1024 * MIB:
+            raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
+        return Destination(self.destination, part_size=self.part_size)
+
     def _make_job(self, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.transfer.client import LinkClient
         from airflow_provider_taskdl.transfer.host_rules import HostRules
         from airflow_provider_taskdl.transfer.job import DownloadJob
 
+        def list_files() -> FileListing:
+            listing = hook.list_files(self.remote_task_id)
+            self._stop_if_killed()
+            destination.check_names(file.name for file in listing.files)
+            return listing
+
         access = hook.access
         rules = HostRules(access.host, access.extras.allowed_link_hosts)
         client = LinkClient(rules, tls=access.tls, timeout=access.extras.timeout, proxy=access.proxy)
         return DownloadJob(
-            list_files=lambda: hook.list_files(self.remote_task_id),
+            list_files=list_files,
             client=client,
             store=destination.store,
             path_of=destination.path_of,
@@ -233,7 +254,16 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
 
 def _count_or_names(value: int | str | Collection[str] | None) -> int | Collection[str] | None:
-    """Return ``expected_files`` as a template may have left it: a number as text, or one name."""
-    if isinstance(value, str):
-        return int(value) if value.strip().isdigit() else [value]
-    return value
+    """Return ``expected_files`` as a template may have left it: a number as text, or one name.
+
+    :raises ConnectionConfigError: It is neither a number nor names.
+    """
+    from airflow_provider_taskdl.exceptions import ConnectionConfigError
+
+    if isinstance(value, str) and value.strip():
+        return int(value) if value.strip().isdecimal() else [value]
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(name, str) for name in value):
+        return value
+    raise ConnectionConfigError(f"expected_files must be a number or names, not {value!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias, get_hook_lineage_collector
 
@@ -18,7 +19,7 @@ def announce(context: Context, outlets: Iterable[Any], files: Mapping[str, Entry
 
     :param context: The task's context.
     :param outlets: The task's outlets.
-    :param files: URI (without connection id) to the file's record.
+    :param files: URI (percent-encoded, without connection id) to the file's record.
     :param source: The hook the files came through.
     """
     aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
@@ -35,7 +36,7 @@ def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -
 
     :param service: The service's base URL.
     :param remote_task_id: The task.
-    :param files: URI to the file's record.
+    :param files: URI (percent-encoded) to the file's record.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -44,6 +45,7 @@ def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -
     for uri, entry in files.items():
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
+        key = unquote(key)
         namespace, name = ("file", f"/{key}") if scheme == "file" else (f"{scheme}://{bucket}", key)
         inputs.append(Dataset(namespace=service, name=f"{remote_task_id}/{entry.name}"))
         outputs.append(Dataset(namespace=namespace, name=name))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
@@ -22,7 +23,8 @@ class DestinationLink(BaseOperatorLink):
         :param operator: The operator.
         :param ti_key: Which run of it.
         """
-        return browse_url(str(getattr(operator, "destination", "") or ""))
+        destination = str(getattr(operator, "destination", None) or "")
+        return browse_url(destination) if destination.strip() else ""
 
 
 def browse_url(destination: str) -> str:
@@ -30,12 +32,15 @@ def browse_url(destination: str) -> str:
 
     :param destination: As ``ObjectStoragePath`` writes it, such as ``s3://conn_id@bucket/prefix``.
     """
-    parts = urlsplit(destination)
-    bucket, prefix = parts.netloc.rpartition("@")[2], quote(parts.path.strip("/"))
-    if parts.scheme in ("s3", "s3a"):
-        return f"https://s3.console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}/"
-    if parts.scheme in ("gs", "gcs"):
+    # Not urlsplit(): in a path, "#" and "?" are characters like others.
+    scheme, mark, rest = destination.strip().partition("://")
+    if not mark or scheme in ("file", "local"):
+        return Path(f"/{rest}" if mark else destination.strip()).absolute().as_uri()
+    bucket, _, path = rest.partition("/")
+    bucket, prefix = bucket.rpartition("@")[2], quote(path.strip("/"))
+    if scheme in ("s3", "s3a"):
+        folder = f"?prefix={prefix}/" if prefix else ""
+        return f"https://s3.console.aws.amazon.com/s3/buckets/{bucket}{folder}"
+    if scheme in ("gs", "gcs"):
         return f"https://console.cloud.google.com/storage/browser/{bucket}/{prefix}"
-    if parts.scheme in ("", "file", "local"):
-        return f"file:///{prefix}"
-    return f"{parts.scheme}://{bucket}/{prefix}"
+    return f"{scheme}://{bucket}/{prefix}"
