@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import os
 import socket
@@ -19,6 +21,7 @@ from airflow_provider_taskdl.testing.delivery import TRANSPORT
 from airflow_provider_taskdl.testing.state import Emulator
 
 _START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
 
 
 class EmulatorServer:
@@ -44,7 +47,7 @@ class EmulatorServer:
         self._address = (host, port)
         self._certfile = certfile
         self._keyfile = keyfile
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -103,9 +106,8 @@ class EmulatorServer:
             server_header=False,
             ssl_certfile=self._certfile,
             ssl_keyfile=self._keyfile,
-            timeout_graceful_shutdown=2,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="taskdl-emulator", daemon=True
         )
@@ -121,11 +123,6 @@ class EmulatorServer:
         """End all connections and stop."""
         if self._server is None or self._thread is None:
             return
-        for protocol in tuple(self._server.server_state.connections):
-            # A stalled or unfinished answer ends with its connection; the server would wait for it otherwise.
-            transport: Any = getattr(protocol, "transport", None)
-            if transport is not None:
-                protocol.loop.call_soon_threadsafe(transport.abort)
         self._server.should_exit = True
         self._thread.join()
         self._server = self._thread = None
@@ -138,6 +135,30 @@ class EmulatorServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class _Server(uvicorn.Server):
+    """Starts and ends in milliseconds, for tests that each want a server of their own."""
+
+    async def main_loop(self) -> None:
+        for turn in itertools.count():
+            if self.should_exit:
+                return
+            if turn % 10 == 0:
+                await self.on_tick(turn // 10)
+            await asyncio.sleep(0.01)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        for protocol in tuple(self.server_state.connections):
+            # Nobody wants the rest of a stalled or unfinished answer, and it ends with its connection.
+            transport: Any = getattr(protocol, "transport", None)
+            if transport is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # the connections hear of it
+        if self.server_state.tasks:
+            await asyncio.wait(tuple(self.server_state.tasks), timeout=_STOP_SECONDS)
 
 
 class _Protocol(H11Protocol):
