@@ -6,12 +6,13 @@ An API is described once; the sync and the async client run the same :class:`Cal
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from airflow_provider_taskdl.backoff import parse_retry_after
 from airflow_provider_taskdl.exceptions import (
@@ -25,6 +26,7 @@ from airflow_provider_taskdl.exceptions import (
 from airflow_provider_taskdl.listing import FileListing, TaskStatus
 
 _NO_JSON = object()
+_TASK_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -85,6 +87,10 @@ class TaskApi(ABC):
         """Return a call that changes nothing and succeeds exactly if the service accepts the credentials."""
 
 
+# What a service says about itself ends up in logs and events: nobody needs more of it.
+ServiceText = Annotated[str, AfterValidator(lambda text: text if len(text) <= 500 else f"{text[:500]}...")]
+
+
 class WireModel(BaseModel):
     """A part of an answer: unknown fields are ignored, a number may stand for a text, errors quote nothing."""
 
@@ -98,7 +104,7 @@ def read_json(answer: Answer, model: type[M], service: str) -> M:
         quoted: it may hold links.
     """
     request_id = answer.headers.get("x-bce-request-id")
-    if answer.status == 204 or not answer.body.strip():
+    if not answer.body.strip():  # as after a 204; the pages show that status together with a body
         raise MalformedResponseError(
             f"{service} answered HTTP {answer.status} without a body where one is needed", request_id=request_id
         )
@@ -173,7 +179,7 @@ def check_task_id(remote_task_id: object) -> str:
     if isinstance(remote_task_id, bool) or not isinstance(remote_task_id, str | int):
         raise ConnectionConfigError(f"remote_task_id must be text, not {type(remote_task_id).__name__}")
     text = str(remote_task_id).strip()
-    if not text or len(text) > 128 or text.startswith(".") or not all(c.isalnum() or c in "-_.:" for c in text):
+    if not _TASK_ID.fullmatch(text):
         raise ConnectionConfigError(
             f"remote_task_id {text[:140]!r} is not a task id; if it comes from a template, what did the template give?"
         )

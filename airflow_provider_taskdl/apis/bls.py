@@ -18,6 +18,7 @@ from airflow_provider_taskdl.apis.base import (
     Answer,
     Call,
     M,
+    ServiceText,
     TaskApi,
     WireModel,
     check_task_id,
@@ -76,8 +77,8 @@ class DownloadTask(WireModel):
     limit: int | None = None
     order: str | None = None
     state: str | None = None
-    failed_code: str | None = Field(None, alias="failedCode")
-    failed_message: str | None = Field(None, alias="failedMessage")
+    failed_code: ServiceText | None = Field(None, alias="failedCode")
+    failed_message: ServiceText | None = Field(None, alias="failedMessage")
     written_rows: int | None = Field(None, alias="writtenRows")
     file_dir: str | None = Field(None, alias="fileDir")
     file_name: str | None = Field(None, alias="fileName")
@@ -103,10 +104,10 @@ class DownloadTask(WireModel):
 class DownloadTaskPage(WireModel):
     """One page of the download tasks of a project.
 
-    :ivar total: Tasks over all pages.
+    :ivar total: Tasks over all pages, where the service says so.
     """
 
-    total: int = 0
+    total: int | None = None
     page_no: int = Field(1, alias="pageNo")
     page_size: int = Field(10, alias="pageSize")
     tasks: tuple[DownloadTask, ...] = ()
@@ -132,8 +133,8 @@ class _LinkResult(WireModel):
 
 class _Envelope(WireModel):
     success: bool | None = None
-    code: str | None = None
-    message: str | None = None
+    code: ServiceText | None = None
+    message: ServiceText | None = None
     result: Any = None
 
     @property
@@ -145,8 +146,8 @@ class _Envelope(WireModel):
 
 
 class _ErrorBody(WireModel):
-    code: str | None = None
-    message: str | None = None
+    code: ServiceText | None = None
+    message: ServiceText | None = None
 
 
 class BlsApi(TaskApi):
@@ -257,7 +258,7 @@ class BlsApi(TaskApi):
         """``DELETE /v2/logstore/download/{uuid}``: forget the task; one that is gone already counts as deleted."""
 
         def read(answer: Answer) -> None:
-            if answer.status == 204:
+            if answer.status < 300 and not answer.body.strip():
                 return
             try:
                 self._result(answer, WireModel)

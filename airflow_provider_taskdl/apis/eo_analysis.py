@@ -16,6 +16,7 @@ from airflow_provider_taskdl.apis.base import (
     Answer,
     Call,
     M,
+    ServiceText,
     TaskApi,
     WireModel,
     check_task_id,
@@ -55,7 +56,7 @@ class _Urls(WireModel):
 
 
 class _Item(WireModel):
-    algorithm_name: str | None = Field(None, alias="algorithmName")
+    algorithm_name: ServiceText | None = Field(None, alias="algorithmName")
     status: int | str | None = None
 
 
@@ -66,13 +67,13 @@ class _Detail(WireModel):
 
 class _Envelope(WireModel):
     code: int
-    message: str | None = None
+    message: ServiceText | None = None
     data: Any = None
 
 
 class _Refusal(WireModel):
     code: int | None = None
-    message: str | None = None
+    message: ServiceText | None = None
 
 
 class EoAnalysisApi(TaskApi):

@@ -1,7 +1,7 @@
 """How a request proves who sends it.
 
-:class:`BceAuth` and :class:`TokenAuth` work with httpx and with requests, so Airflow's own HTTP operators can use
-them too.
+:class:`BceAuth` and :class:`TokenAuth` work with httpx and with requests. ``BceAuth`` takes key and secret as Airflow's
+own HTTP operators give them to an ``auth_type``: login first, then password.
 """
 
 from airflow_provider_taskdl.auth.bce import BceAuth

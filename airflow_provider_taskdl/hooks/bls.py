@@ -149,7 +149,8 @@ class BlsHook(TaskApiHook):
             )
             yield from page.tasks
             seen += len(page.tasks)
-            if not page.tasks or seen >= page.total:
+            is_last = len(page.tasks) < page_size if page.total is None else seen >= page.total
+            if is_last or not page.tasks:
                 return
             page_no += 1
 

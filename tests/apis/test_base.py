@@ -18,6 +18,7 @@ from airflow_provider_taskdl.apis.base import (
     read_json,
     read_model,
 )
+from airflow_provider_taskdl.apis.bls import BlsApi
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
@@ -60,7 +61,7 @@ def test_a_number_may_stand_for_a_text() -> None:
     [
         (_answer(b""), "HTTP 200 without a body"),
         (_answer(b" \r\n"), "HTTP 200 without a body"),
-        (_answer(b'{"name": "a"}', 204), "HTTP 204 without a body"),
+        (_answer(b" ", 204), "HTTP 204 without a body"),
         (_answer(b"<html>geheim</html>", content_type="text/html"), r"no JSON \(text/html, 19 bytes\)"),
         (_answer(b'{"name": "geheim'), "no JSON"),
         (_answer(b"\xff\xfe\x00geheim"), "no JSON"),
@@ -209,3 +210,10 @@ def test_an_api_without_states_has_no_status_call() -> None:
             return Call("GET", "/", lambda answer: None)
 
     assert Bare().get_status("1") is None
+
+
+def test_what_a_service_says_is_shortened() -> None:
+    answer = Answer(403, {}, json.dumps({"code": "AccessDenied", "message": "x" * 10_000}).encode())
+    with pytest.raises(AuthenticationError) as caught:
+        BlsApi().probe().read(answer)
+    assert len(str(caught.value)) < 700

@@ -120,6 +120,12 @@ def test_a_refusal_ends_the_wait(error: TaskApiError, not_found: Literal["fail",
     assert error.remote_task_id == "7"
 
 
+def test_weather_that_no_retry_can_mend_ends_the_wait() -> None:
+    too_long = MalformedResponseError("too long", retryable=False)
+    outcome, _ = _look(_watch(), status=SUCCESS, links=too_long)
+    assert outcome is too_long
+
+
 def test_an_unknown_task_fails_or_is_waited_for() -> None:
     assert _look(_watch(), status=SUCCESS, links=MISSING)[0] is MISSING
     outcome, _ = _look(_watch(not_found="wait", errors=4), status=SUCCESS, links=MISSING)

@@ -129,6 +129,11 @@ def test_the_listing_ends_with_the_total_or_an_empty_page(connect: Connect, page
     assert service.results == []
 
 
+def test_without_a_total_a_short_page_is_the_last(connect: Connect) -> None:
+    service = Service({"tasks": [{"uuid": "1"}, {"uuid": "2"}]}, {"tasks": [{"uuid": "3"}]})
+    assert [task.uuid for task in connect(service).list_download_tasks(page_size=2)] == ["1", "2", "3"]
+
+
 def test_a_failing_page_ends_the_listing_with_its_error(connect: Connect) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if json.loads(request.content)["pageNo"] == 2:
