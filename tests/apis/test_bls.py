@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.apis.base import Answer, Call
-from airflow_provider_taskdl.apis.bls import REGIONS, BlsApi, DownloadTask, DownloadTaskPage, endpoint
+from airflow_provider_taskdl.apis.bls import REGIONS, BlsApi, DownloadTask, endpoint
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
