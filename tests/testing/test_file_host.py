@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from airflow_provider_taskdl.hooks.bls import BlsHook
+from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.testing import Disk, Emulator, EmulatorServer, Memory, Synthetic, Task
 from airflow_provider_taskdl.testing.links import make_link
 
@@ -179,3 +181,15 @@ def test_a_huge_file_can_be_read_at_its_end(taskdl_server: EmulatorServer) -> No
     answer = httpx.get(link, headers={"Range": "bytes=-10"})
     assert answer.headers["content-range"].endswith(f"/{2**41}")
     assert answer.content == huge.read(2**41 - 10, 10)
+
+
+def test_links_can_name_another_host_than_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    emulator = Emulator(link_origin="https://bls-test.bj.bcebos.com")
+    tasks = emulator.bls_task(b"x"), emulator.eo_task({"f": b"x"})
+    with EmulatorServer(emulator) as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        for hook, task in zip((BlsHook(), EoAnalysisHook()), tasks, strict=True):
+            link = hook.list_files(task.id).files[0].link
+            assert str(link).startswith("https://bls-test.bj.bcebos.com/")
+            hook.close()
