@@ -75,6 +75,8 @@ class DownloadLinkTrigger(BaseTrigger):
     async def _wait(self) -> dict[str, Any]:
         hook = await atask_hook(self.conn_id)
         try:
+            # Reading certificates takes tens of milliseconds, once per process and connection.
+            await asyncio.to_thread(lambda: hook.access.tls)
             watch = LinkWatch(
                 hook.api,
                 self.remote_task_id,
