@@ -60,6 +60,8 @@ class EmulatorServer:
         """Return the connections to both services: connection id to the JSON object that Airflow takes."""
         emulator = self.emulator
         common = {"verify": str(self._certfile)} if self._certfile else {}
+        # Never empty: ``airflow connections import`` of Airflow 3.3 cannot store ``{}``.
+        region = {"region": "bj"}
         token = {"security_token": emulator.security_token} if emulator.security_token else {}
         header = {"header_name": emulator.header_name, "header_prefix": emulator.header_prefix}
         return {
@@ -68,7 +70,7 @@ class EmulatorServer:
                 "host": self.base_url,
                 "login": emulator.access_key_id,
                 "password": emulator.secret_access_key,
-                "extra": {**common, **token},
+                "extra": {**region, **common, **token},
             },
             "eo_analysis_default": {
                 "conn_type": "eo_analysis",
