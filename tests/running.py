@@ -1,0 +1,106 @@
+"""Runs operators as Airflow does, without its database: one try, over reschedules and deferrals."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
+from airflow.sdk._shared.module_loading import import_string
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+Mode = Literal["poke", "reschedule", "deferrable"]
+MODES: tuple[Mode, ...] = ("poke", "reschedule", "deferrable")
+
+
+class StateStore(dict[str, Any]):
+    """``task_state_store``, as far as it is used."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+@dataclass
+class OutletEvents:
+    """``outlet_events[alias]``: what was added."""
+
+    added: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    def add(self, asset: Any, extra: dict[str, Any]) -> None:
+        self.added.append((asset, extra))
+
+
+class FakeTaskInstance:
+    """A task instance: its XComs and when it was first rescheduled."""
+
+    try_number = 1
+
+    def __init__(self) -> None:
+        self.xcom: dict[str, Any] = {}
+        self.first_look: datetime | None = None
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcom[key] = json.loads(json.dumps(value))
+
+    def get_first_reschedule_date(self, context: Any) -> datetime | None:
+        return self.first_look
+
+
+def make_context(**more: Any) -> Any:
+    """Return a context with a task instance and a state store."""
+    return {"ti": FakeTaskInstance(), "task_state_store": StateStore(), **more}
+
+
+def run(operator: Any, context: Any) -> Any:
+    """Run an operator until it ends: reschedules are waited for, its triggers run from what the database would hold."""
+    ti, method, kwargs = context["ti"], None, {}
+    for _ in range(200):
+        began = datetime.now(timezone.utc)
+        fresh = copy.copy(operator)  # each time may be in another process
+        try:
+            if method is None:
+                return fresh.execute(context)
+            return fresh.resume_execution(method, kwargs, context)
+        except AirflowRescheduleException as again:
+            ti.first_look = ti.first_look or began
+            time.sleep(max(0.0, (again.reschedule_date - datetime.now(timezone.utc)).total_seconds()))
+        except TaskDeferred as deferred:
+            method, kwargs = deferred.method_name, {"event": run_trigger(deferred)}
+    raise AssertionError("the operator does not end")
+
+
+def run_trigger(deferred: TaskDeferred) -> Any:
+    """Return the event of a deferred task's trigger."""
+    path, kwargs = deferred.trigger.serialize()
+    trigger = import_string(path)(**json.loads(json.dumps(kwargs)))
+
+    async def events() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    (event,) = asyncio.run(asyncio.wait_for(events(), 60))
+    return json.loads(json.dumps(event))
+
+
+def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
+    """Return what Airflow makes of a run: ``success`` with the result, ``skipped``, ``failed`` for good, or ``retry``.
+
+    The second part is the cause for ``failed`` and the error for ``retry``.
+    """
+    try:
+        return "success", call()
+    except AirflowSkipException:
+        return "skipped", None
+    except AirflowFailException as error:
+        return "failed", error.__cause__
+    except Exception as error:  # noqa: BLE001 - whatever it is, the test says what it must be
+        return "retry", error
