@@ -95,6 +95,8 @@ class EmulatorServer:
         listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
         )
+        # Its connections inherit it; without it the second answer on a connection comes 40 ms late.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._address = (host, listener.getsockname()[1])
         config = uvicorn.Config(
             make_app(self.emulator),

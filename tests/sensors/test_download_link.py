@@ -42,7 +42,7 @@ def _summary(service: Service, task_id: str) -> dict[str, Any]:
 
 def _sensor(mode: Mode, service: Service, task_id: str, **settings: Any) -> DownloadLinkSensor:
     where = {"deferrable": True} if mode == "deferrable" else {"deferrable": False, "mode": mode}
-    facts = {"conn_id": CONNECTIONS[service], "remote_task_id": task_id, "poke_interval": 0.05, "timeout": 20.0}
+    facts = {"conn_id": CONNECTIONS[service], "remote_task_id": task_id, "poke_interval": 0.01, "timeout": 20.0}
     return DownloadLinkSensor(task_id="wait", **{**facts, **where, **settings})
 
 
@@ -307,8 +307,8 @@ def test_what_goes_to_the_triggerer_holds_deadline_and_settings(taskdl_emulator:
     _, kwargs = deferred.value.trigger.serialize()
     assert kwargs.pop("deadline") == pytest.approx(time.time() + 500, abs=5)
     assert kwargs == {
-        "conn_id": "eo_analysis_default", "remote_task_id": task_id, "poll_interval": 0.05, "not_found": "wait",
-        "max_consecutive_errors": 3, "errors": 0, "first_wait": 0.05,
+        "conn_id": "eo_analysis_default", "remote_task_id": task_id, "poll_interval": 0.01, "not_found": "wait",
+        "max_consecutive_errors": 3, "errors": 0, "first_wait": 0.01,
     }  # fmt: skip
     # Airflow's own limit comes later, or it would hide the trigger's event.
     assert deferred.value.timeout is not None
