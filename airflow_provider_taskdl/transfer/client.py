@@ -6,26 +6,33 @@ signatures), logs nothing, reads into the caller's buffer and lets the judged ad
 
 from __future__ import annotations
 
-import base64
 import http.client
+import re
 import socket
 import ssl
 import threading
 from collections.abc import Mapping
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin
 from urllib.request import getproxies, proxy_bypass
 
-from airflow_provider_taskdl.exceptions import ConnectionConfigError, TransferError, UnsafeLinkError
+from airflow_provider_taskdl.exceptions import TransferError, UnsafeLinkError
 from airflow_provider_taskdl.redaction import redact_url
+from airflow_provider_taskdl.transfer.connection import (
+    DEFAULT_PORTS,
+    Connection,
+    ConnectionBroken,
+    Proxy,
+    authority_of,
+    describe,
+)
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 
 MAX_REDIRECTS = 5
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+# Only what cannot be sent at all is quoted (spaces, non-ASCII); the rest stays as it was signed.
+_SENDABLE = "".join(map(chr, range(0x21, 0x7F)))
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _Key = tuple[str, str, int, str | None]
-
-
-class ConnectionBroken(Exception):
-    """The network failed between here and the file host; ``str`` says how, without the URL."""
 
 
 class Response:
@@ -37,7 +44,7 @@ class Response:
     :ivar ends_itself: Whether the body's end is marked (length or chunks), so that a cut shows.
     """
 
-    def __init__(self, client: LinkClient, key: _Key, connection: http.client.HTTPConnection, shown: str) -> None:
+    def __init__(self, client: LinkClient, key: _Key, connection: Connection, shown: str) -> None:
         self._client, self._key, self._connection = client, key, connection
         self._raw = connection.getresponse()
         self.shown = shown
@@ -53,9 +60,10 @@ class Response:
         :raises ConnectionBroken: The connection broke, timed out or ended before the announced length.
         """
         try:
-            count = self._raw.readinto(view)
+            # At most one read of the socket: what came before a break is kept.
+            count = self._raw.readinto1(view)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            problem = _describe(error)
+            problem = describe(error)
         else:
             if self.length is not None:
                 self.length -= count
@@ -98,9 +106,11 @@ class LinkClient:
         self, rules: HostRules, *, tls: ssl.SSLContext, timeout: float = 30.0, proxy: str | None = None
     ) -> None:
         self._rules, self._tls, self._timeout, self._proxy = rules, tls, timeout, proxy
-        self._lock = threading.Lock()
-        self._idle: dict[_Key, list[http.client.HTTPConnection]] = {}
-        self._busy: set[http.client.HTTPConnection] = set()
+        # Reentrant: a signal may close the client in the middle of anything.
+        self._lock = threading.RLock()
+        self._idle: dict[_Key, list[Connection]] = {}
+        # With their sockets, which http.client forgets once the answer's end is to be the connection's.
+        self._busy: dict[Connection, socket.socket | None] = {}
         self._closed = False
 
     def get(self, url: str, headers: Mapping[str, str]) -> Response:
@@ -108,102 +118,106 @@ class LinkClient:
 
         :param url: The link.
         :param headers: Header fields besides ``Host``, ``Accept-Encoding: identity`` and ``User-Agent``.
-        :raises UnsafeLinkError: The link or a redirect points where none may point.
-        :raises ConnectionBroken: The network failed.
-        :raises TransferError: The host's name or certificate is no good, or it redirects without end.
+        :raises UnsafeLinkError: The link or a redirect points where none may point, or the host's certificate is not
+            trusted.
+        :raises ConnectionBroken: The network failed, the host's name cannot be resolved, or the client was closed.
+        :raises TransferError: The host redirects without end, or to nowhere.
         """
         parts = self._rules.check_url(url)
+        goes_to = url
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._get_once(parts, headers)
-            if response.status not in (301, 302, 303, 307, 308):
+            response = self._get_once(parts, goes_to, headers)
+            if response.status not in _REDIRECTS:
                 return response
             target = response.headers.get("Location")
             response.read_some(4096)
             response.close()
             if not target:
                 raise TransferError("the file host redirects without saying where to", target=response.shown)
-            parts = self._rules.check_url(urljoin(parts.geturl(), target), came_from=parts)
+            goes_to = _redirected(parts, target)
+            parts = self._rules.check_url(goes_to, came_from=parts)
         raise TransferError(f"the file host redirects more than {MAX_REDIRECTS} times", target=redact_url(url))
 
     def close(self) -> None:
-        """Close every connection; reads that wait in other threads end at once."""
+        """Close every connection for good; threads that wait for one wake at once."""
         with self._lock:
             self._closed = True
             idle = [connection for stack in self._idle.values() for connection in stack]
-            busy = list(self._busy)
+            sockets = [sock for sock in self._busy.values() if sock is not None]
             self._idle.clear()
         for connection in idle:
             connection.close()
-        for connection in busy:
-            if sock := connection.sock:
-                try:
-                    # Not close(): the reading thread still holds it, and closing would not wake it.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    pass
+        for sock in sockets:
+            try:
+                # Not close(): the waiting thread still holds it, and closing would not wake it.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:
+                pass
 
-    def release(self, key: _Key, connection: http.client.HTTPConnection, *, reusable: bool) -> None:
+    def release(self, key: _Key, connection: Connection, *, reusable: bool) -> None:
         """Take a connection back."""
         with self._lock:
-            self._busy.discard(connection)
+            self._busy.pop(connection, None)
             if reusable and not self._closed:
                 self._idle.setdefault(key, []).append(connection)
                 return
         connection.close()
 
-    def _get_once(self, parts: SplitResult, headers: Mapping[str, str]) -> Response:
+    def _get_once(self, parts: SplitResult, url: str, headers: Mapping[str, str]) -> Response:
         host = parts.hostname or ""
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
-        proxy = self._proxy_for(parts.scheme, host)
-        key = (parts.scheme, host, port, proxy)
+        key = (parts.scheme, host, parts.port or DEFAULT_PORTS[parts.scheme], self._proxy_for(parts.scheme, host))
         reused = self._take_idle(key)
         if reused is not None:
             try:
-                return self._send(key, reused, parts, headers)
+                return self._send(key, reused, url, headers)
             except ConnectionBroken:
                 pass  # it was closed while it lay idle: that is no failure of the host
-        return self._send(key, self._connect(key), parts, headers)
+        return self._send(key, self._connection(key), url, headers)
 
-    def _send(
-        self, key: _Key, connection: http.client.HTTPConnection, parts: SplitResult, headers: Mapping[str, str]
-    ) -> Response:
-        proxied_plain = key[3] is not None and parts.scheme == "http"
-        target = _wire_target(parts, absolute=proxied_plain)
+    def _send(self, key: _Key, connection: Connection, url: str, headers: Mapping[str, str]) -> Response:
+        scheme, host, port, proxy = key
+        target = _wire_target(url)
         fields = {"User-Agent": "airflow-provider-taskdl", "Accept": "*/*", **headers}
-        if proxied_plain:
-            fields.update(_proxy_authorization(key[3] or ""))
-        with self._lock:
-            self._busy.add(connection)
         try:
+            self._watch(connection, connection.sock)
+            if connection.sock is None:
+                connection.connect()
+                self._watch(connection, connection.sock)
+            if scheme == "http" and proxy is not None:
+                target = f"http://{authority_of(host, port).removesuffix(':80')}{target}"
+                fields.update(Proxy.parse(proxy).fields)
             connection.request("GET", target, headers=fields)
-            return Response(self, key, connection, redact_url(parts.geturl()))
+            return Response(self, key, connection, redact_url(url))
         except (OSError, ValueError, http.client.HTTPException) as error:
-            problem: Exception = _as_error(error, key[1])
+            problem: Exception = _as_error(error, host)
         except BaseException:
             self.release(key, connection, reusable=False)
             raise
         self.release(key, connection, reusable=False)
         raise problem  # outside the handler: what it caught can quote the URL
 
-    def _take_idle(self, key: _Key) -> http.client.HTTPConnection | None:
+    def _watch(self, connection: Connection, sock: socket.socket | None) -> None:
+        with self._lock:
+            if self._closed:
+                raise ConnectionBroken("the transfer was stopped")
+            self._busy[connection] = sock
+
+    def _take_idle(self, key: _Key) -> Connection | None:
         with self._lock:
             stack = self._idle.get(key)
             return stack.pop() if stack else None
 
-    def _connect(self, key: _Key) -> http.client.HTTPConnection:
+    def _connection(self, key: _Key) -> Connection:
         scheme, host, port, proxy = key
-        if proxy is None:
-            return _Direct(host, port, rules=self._rules, tls=self._tls if scheme == "https" else None,
-                           timeout=self._timeout)  # fmt: skip
-        self._rules.check_behind_proxy(host)
-        via = urlsplit(proxy)
-        if not via.hostname or via.scheme not in ("http", "https"):
-            raise ConnectionConfigError("the proxy is no http(s) URL")
-        if scheme == "http":
-            return http.client.HTTPConnection(via.hostname, via.port or 8080, timeout=self._timeout)
-        tunnel = http.client.HTTPSConnection(via.hostname, via.port or 8080, timeout=self._timeout, context=self._tls)
-        tunnel.set_tunnel(host, port, headers=_proxy_authorization(proxy))
-        return tunnel
+        return Connection(
+            host,
+            port,
+            rules=self._rules,
+            tls=self._tls if scheme == "https" else None,
+            proxy=None if proxy is None else Proxy.parse(proxy),
+            watch=self._watch,
+            timeout=self._timeout,
+        )
 
     def _proxy_for(self, scheme: str, host: str) -> str | None:
         if self._proxy is not None:
@@ -212,45 +226,24 @@ class LinkClient:
         return None if proxy_bypass(host) else proxies.get(scheme, proxies.get("all"))
 
 
-class _Direct(http.client.HTTPConnection):
-    """A connection to an address that was judged, with the name kept for ``Host`` and the certificate."""
-
-    def __init__(self, host: str, port: int, *, rules: HostRules, tls: ssl.SSLContext | None, timeout: float) -> None:
-        super().__init__(host, port, timeout=timeout)
-        self._rules, self._tls = rules, tls
-        # What http.client leaves out of the Host field.
-        self.default_port = _DEFAULT_PORTS["https" if tls else "http"]
-
-    def connect(self) -> None:
-        failure: OSError | None = None
-        for family, address in self._rules.resolve(self.host, self.port):
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                sock.settimeout(self.timeout)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.connect(address)
-                self.sock = self._tls.wrap_socket(sock, server_hostname=self.host) if self._tls else sock
-                return
-            except OSError as error:
-                sock.close()
-                failure = error
-        raise failure or OSError("no address to connect to")
+def _wire_target(url: str) -> str:
+    # By hand: the parts that urllib gives have lost the question mark of an empty query.
+    rest = url.partition("://")[2].partition("#")[0]
+    target = rest[min((place for char in "/?" if (place := rest.find(char)) >= 0), default=len(rest)) :]
+    return quote(target if target.startswith("/") else f"/{target}", safe=_SENDABLE)
 
 
-def _wire_target(parts: SplitResult, *, absolute: bool) -> str:
-    # Only what cannot be sent at all is quoted (spaces, non-ASCII); the rest stays as it was signed.
-    path = parts.path or "/"
-    target = f"{path}?{parts.query}" if parts.query else path
-    target = quote(target, safe="".join(map(chr, range(0x21, 0x7F))))
-    return f"{parts.scheme}://{parts.netloc}{target}" if absolute else target
-
-
-def _proxy_authorization(proxy: str) -> dict[str, str]:
-    parts = urlsplit(proxy)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+def _redirected(parts: SplitResult, location: str) -> str:
+    location = quote(location.strip(), safe=_SENDABLE, encoding="latin-1")  # its bytes, as http.client hands them over
+    if _SCHEME.match(location):
+        return location
+    if location.startswith("/") and not location.startswith("//"):
+        return f"{parts.scheme}://{parts.netloc}{location}"
+    try:
+        return urljoin(parts.geturl(), location)
+    except ValueError:
+        pass
+    raise UnsafeLinkError("the file host redirects to what is no URL", target=redact_url(parts.geturl()))
 
 
 def _as_error(error: Exception, host: str) -> Exception:
@@ -259,12 +252,4 @@ def _as_error(error: Exception, host: str) -> Exception:
             f"the certificate of the file host {host!r} is not trusted ({error.verify_message}); the connection's "
             "extra 'verify' takes the path of a CA bundle"
         )
-    return ConnectionBroken(_describe(error))
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no bytes arrived in time"
-    if isinstance(error, OSError):
-        return f"{type(error).__name__}: {error.strerror or 'connection lost'}"
-    return f"{type(error).__name__}"
+    return ConnectionBroken(describe(error))

@@ -55,17 +55,25 @@ def announced_digests(headers: Mapping[str, str] | Message) -> dict[str, str]:
     from_base64("md5", headers.get("Content-MD5"))
     for name, value in _REPR_DIGEST.findall(headers.get("Repr-Digest") or ""):
         from_base64(name.replace("-", ""), value)
-    for value in _GOOGLE_MD5.findall(headers.get("x-goog-hash") or ""):
-        from_base64("md5", value)
+    # Of what is stored: another thing than what is sent where the host unpacks it on the way.
+    if (headers.get("x-goog-stored-content-encoding") or "identity") == "identity":
+        for value in _GOOGLE_MD5.findall(", ".join(_all(headers, "x-goog-hash"))):
+            from_base64("md5", value)
     for algorithm in ("crc32", "sha256"):
         from_base64(algorithm, headers.get(f"x-amz-checksum-{algorithm}"))
     crc32 = headers.get("x-bce-content-crc32") or ""
-    if crc32.isascii() and crc32.isdigit() and len(crc32) <= 10:
+    if crc32.isascii() and crc32.isdigit() and len(crc32) <= 10 and int(crc32) < 2**32:
         found.setdefault("crc32", f"{int(crc32):08x}")
     sha256 = (headers.get("x-bce-content-sha256") or "").lower()
     if re.fullmatch(r"[0-9a-f]{64}", sha256):
         found.setdefault("sha256", sha256)
     return found
+
+
+def _all(headers: Mapping[str, str] | Message, name: str) -> list[str]:
+    if isinstance(headers, Message):
+        return headers.get_all(name, [])
+    return [headers[name]] if name in headers else []
 
 
 class Digests:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
-from airflow_provider_taskdl.exceptions import TransferError, UnsafeLinkError
+from airflow_provider_taskdl.exceptions import UnsafeLinkError
 from airflow_provider_taskdl.redaction import redact_url
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -15,6 +15,13 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Endpoint = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Not public either, though Python says so in all or some of its versions: special IPv4 addresses (one cloud's metadata
+# among them), IPv6 ones that hold an IPv4 one, local NAT64, site-local.
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")))
+
+
+class UnknownHost(OSError):
+    """The name of a host cannot be resolved, now or at all."""
 
 
 class HostRules:
@@ -49,10 +56,14 @@ class HostRules:
         :raises UnsafeLinkError: It is no http(s) URL, holds a user, or leaves https for http.
         """
         try:
+            url.encode()
             parts = urlsplit(url)
             parts.port  # noqa: B018 - raises for a port that is none
+            broken = any(char.isspace() for char in parts.netloc) or any(char < " " or char == "\x7f" for char in url)
         except ValueError:
-            raise UnsafeLinkError("the link is no URL") from None
+            broken = True
+        if broken:  # raised out here: the error that was caught can quote what must not show
+            raise UnsafeLinkError("the link is no URL")
         shown = redact_url(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UnsafeLinkError("the link is no http(s) URL", target=shown)
@@ -68,14 +79,14 @@ class HostRules:
         :param host: Name or address from the URL.
         :param port: TCP port.
         :raises UnsafeLinkError: None of its addresses is allowed.
-        :raises TransferError: The name cannot be resolved.
+        :raises UnknownHost: The name cannot be resolved.
         """
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):
             found = []
         if not found:
-            raise TransferError(f"the name of the file host, {host!r}, cannot be resolved")
+            raise UnknownHost(f"the name of the file host, {host!r}, cannot be resolved")
         if self._is_allowed_name(host):
             return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
         judged = [
@@ -95,9 +106,7 @@ class HostRules:
         """
         try:
             self.resolve(host, 0)
-        except UnsafeLinkError:
-            raise
-        except TransferError:
+        except UnknownHost:
             return
 
     def _is_allowed_name(self, host: str) -> bool:
@@ -107,7 +116,7 @@ class HostRules:
     def _is_allowed(self, address: IPAddress) -> bool:
         if any(address in network for network in self._networks):
             return True
-        return all(part.is_global and not part.is_multicast for part in _unwrapped(address))
+        return all(map(_is_public, _unwrapped(address)))
 
 
 def _plain(host: str) -> str:
@@ -116,6 +125,11 @@ def _plain(host: str) -> str:
 
 def _address(text: str) -> IPAddress:
     return ipaddress.ip_address(text.partition("%")[0])
+
+
+def _is_public(address: IPAddress) -> bool:
+    special = address.is_multicast or any(address in network for network in _NOT_PUBLIC)
+    return address.is_global and not special
 
 
 def _unwrapped(address: IPAddress) -> list[IPAddress]:

@@ -1,0 +1,156 @@
+"""One connection to a file host: to an address that was judged, or through a proxy."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_taskdl.exceptions import ConnectionConfigError
+from airflow_provider_taskdl.transfer.host_rules import Endpoint, HostRules, UnknownHost
+
+DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+class ConnectionBroken(Exception):
+    """The network failed between here and the file host; ``str`` says how, without the URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy.
+
+    :param host: Its host.
+    :param port: Its port.
+    :param fields: The header fields that it wants, with its credentials.
+    """
+
+    host: str
+    port: int
+    fields: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Return the proxy that a URL names; one without a scheme means ``http://``, as in the environment.
+
+        :raises ConnectionConfigError: It is no URL of an HTTP proxy.
+        """
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = port = None
+        if not host or parts.scheme != "http":
+            # Not even tried: its credentials would go there in the clear.
+            raise ConnectionConfigError("links can be fetched through a proxy at http:// only (https links as well)")
+        fields = {}
+        if parts.username is not None:
+            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fields["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        return cls(host, port or DEFAULT_PORTS["http"], fields)
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection that keeps the host's name for ``Host`` and the certificate, whatever it is connected to.
+
+    :param host: Name or address from the URL.
+    :param port: TCP port.
+    :param rules: Judges the host.
+    :param tls: TLS settings, for https.
+    :param proxy: The proxy to go through.
+    :param watch: Called with each socket before it is waited for, so that it can be woken from another thread.
+    :param timeout: Seconds for connecting, and for the next bytes to arrive.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        rules: HostRules,
+        tls: ssl.SSLContext | None,
+        proxy: Proxy | None,
+        watch: Callable[[Connection, socket.socket], None],
+        timeout: float,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._rules, self._tls, self._proxy, self._watch = rules, tls, proxy, watch
+        # What http.client leaves out of the Host field.
+        self.default_port = DEFAULT_PORTS["https" if tls else "http"]
+
+    def connect(self) -> None:
+        """Connect; the address is judged each time."""
+        sock = self._reach()
+        try:
+            if self._tls is not None:
+                if self._proxy is not None:
+                    self._open_tunnel(sock, self._proxy)
+                name = self.host.rstrip(".")  # with the dot that ends a full name, no certificate has it
+                sock = self._tls.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+                self._watch(self, sock)
+                sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+    def _reach(self) -> socket.socket:
+        failure: OSError | None = None
+        for family, address in self._endpoints():
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock.settimeout(self.timeout)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._watch(self, sock)
+                sock.connect(address)
+                return sock
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+        raise failure or OSError("no address to connect to")
+
+    def _endpoints(self) -> list[Endpoint]:
+        if self._proxy is None:
+            return self._rules.resolve(self.host, self.port)
+        self._rules.check_behind_proxy(self.host)
+        found = socket.getaddrinfo(self._proxy.host, self._proxy.port, type=socket.SOCK_STREAM)
+        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+    def _open_tunnel(self, sock: socket.socket, proxy: Proxy) -> None:
+        authority = authority_of(self.host, self.port)
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+        lines += [f"{name}: {value}" for name, value in proxy.fields.items()]
+        sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        answer = http.client.HTTPResponse(sock, method="CONNECT")
+        try:
+            answer.begin()
+            if answer.status != 200:
+                raise ConnectionBroken(f"the proxy refused to connect, with HTTP {answer.status}")
+        finally:
+            answer.close()
+
+
+def authority_of(host: str, port: int) -> str:
+    """Return host and port as a request line has them.
+
+    :raises UnicodeError: No name on the network is like this host's.
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host.encode('idna').decode()}:{port}"
+
+
+def describe(error: Exception) -> str:
+    """Return what happened to a connection, in words that hold no URL."""
+    if isinstance(error, UnknownHost):
+        return str(error)
+    if isinstance(error, TimeoutError):
+        return "no bytes arrived in time"
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error.strerror or 'connection lost'}"
+    return type(error).__name__
