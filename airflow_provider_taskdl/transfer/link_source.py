@@ -36,9 +36,8 @@ class LinkSource:
         :raises TaskApiError: The service did not give a new listing.
         """
         with self._lock:
-            if name in self._links and not self._is_ending(self._links[name]):
-                return self._links[name]
-            self._renew()
+            if name not in self._links or self._is_ending(self._links[name]):
+                self._renew()
             return self._link(name)
 
     def renew(self, name: str, refused: Link) -> Link:
@@ -74,6 +73,7 @@ class LinkSource:
         link = self._links.get(name)
         if link is None:
             raise SourceChangedError("the service's renewed listing has no link to this file any more", file=name)
-        if self._files[name].size != self._sizes.get(name):
+        size, before = self._files[name].size, self._sizes.get(name)
+        if None not in (size, before) and size != before:
             raise SourceChangedError("the service's renewed listing has another size for this file", file=name)
         return link

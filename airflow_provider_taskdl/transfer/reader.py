@@ -22,14 +22,17 @@ from airflow_provider_taskdl.exceptions import (
     TransferError,
 )
 from airflow_provider_taskdl.listing import Link, RemoteFile
-from airflow_provider_taskdl.transfer.client import ConnectionBroken, LinkClient, Response
+from airflow_provider_taskdl.transfer.client import LinkClient, Response
+from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.digest import announced_digests
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 
 _WEATHER = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9._-]{1,64})</Code>")
-_EXPIRED_CODES = frozenset({"RequestExpired", "ExpiredToken", "AccessDenied", "AuthenticationFailed"})
+# What hosts call a link that is over; the others say so of any refusal, and only the time tells.
+_EXPIRED_CODES = frozenset({"RequestExpired", "ExpiredToken"})
+_VAGUE_CODES = frozenset({"AccessDenied", "AuthenticationFailed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,8 @@ class FileReader:
             try:
                 count = response.readinto(self._skip_view() if self._to_skip else view)
             except ConnectionBroken as error:
+                if self.position == self.size and not self._to_skip:
+                    return self._end()  # only the mark of the answer's end is missing
                 self._failed(str(error))
                 continue
             if self._cancelled.is_set():
@@ -115,14 +120,13 @@ class FileReader:
             if count and self._to_skip:
                 self._to_skip -= count
             elif count:
+                if self.size is not None and self.position + count > self.size:
+                    raise IntegrityError(f"the file host sends more than the {self.size} bytes that were announced")
                 self.position += count
                 self._failures, self._renewed = 0, False
-                if self.size is not None and self.position > self.size:
-                    raise IntegrityError(f"the file host sends more than the {self.size} bytes that were announced")
                 return count
-            elif self._is_complete(response):
-                self.close()
-                return 0
+            elif self.position == self.size or (self.size is None and not self._to_skip):
+                return self._end()
             else:
                 self._failed(f"the host's answer ended at byte {self.position}")
 
@@ -132,14 +136,9 @@ class FileReader:
             self._response.close()
             self._response = None
 
-    def _is_complete(self, response: Response) -> bool:
-        if self.size is not None:
-            return self.position == self.size
-        if not response.ends_itself:
-            raise IntegrityError(
-                "neither the service nor the file host says how long the file is, so a cut cannot be seen"
-            )
-        return True
+    def _end(self) -> int:
+        self.close()
+        return 0
 
     def _skip_view(self) -> memoryview:
         if not self._scratch:
@@ -198,6 +197,7 @@ class FileReader:
             return
         # A Range was asked for and the whole file came.
         self._check_same(response, response.length)
+        self._learn_size(response)
         self._to_skip = self.position
 
     def _learn(self, response: Response) -> None:
@@ -205,7 +205,12 @@ class FileReader:
         self.etag = response.headers.get("ETag")
         self._last_modified = response.headers.get("Last-Modified")
         self.digests = announced_digests(response.headers)
+        self._learn_size(response)
+
+    def _learn_size(self, response: Response) -> None:
         if response.length is None:
+            if self.size is None and not response.ends_itself:
+                raise _no_end(response)
             return
         if self.file.size is not None and response.length != self.file.size:
             raise IntegrityError(
@@ -219,8 +224,11 @@ class FileReader:
         if not match or int(match[1]) != self.position or int(match[2]) < self.position:
             self._failed(f"the host answered the range from byte {self.position} with another one")
             return
-        total = match[3]
-        self._check_same(response, None if total == "*" else int(total))
+        total = None if match[3] == "*" else int(match[3])
+        self._check_same(response, total)
+        if self.size is None and total is None:
+            raise _no_end(response)  # nothing says that this range is the last
+        self.size = total if self.size is None else self.size
 
     def _check_same(self, response: Response, total: int | None) -> None:
         """Prove that the answer is of the same file; without a proof the file must be read again."""
@@ -230,7 +238,10 @@ class FileReader:
             or (etag is not None and self.etag is not None and etag != self.etag)
             or (modified is not None and self._last_modified is not None and modified != self._last_modified)
         )
-        proved = (etag is not None and etag == self.etag) or (modified is not None and modified == self._last_modified)
+        # A weak ETag speaks of the same meaning, not of the same bytes. Of no byte there is nothing to prove.
+        strong = etag is not None and not etag.startswith("W/")
+        same = (strong and etag == self.etag) or (modified is not None and modified == self._last_modified)
+        proved = same or (self.position == 0 and announced_digests(response.headers) == self.digests)
         if changed:
             raise SourceChangedError(f"the file at the host changed after {self.position} bytes of it were read")
         if not proved:
@@ -249,11 +260,12 @@ class FileReader:
             try:
                 self._links.renew(self.file.name, link)
             except TaskApiError as error:
+                self._renewed = False  # there was no fresh link to be refused
                 self._api_failed(error)
             return
         over = link.expires_at is not None and link.expires_at <= datetime.now(timezone.utc)
-        aged = status in (401, 403, 410) or code in _EXPIRED_CODES
-        kind, why = (LinkExpiredError, "expired") if over and aged else (LinkRefusedError, f"with HTTP {status}")
+        aged = code in _EXPIRED_CODES or (over and (status in (401, 403, 410) or code in _VAGUE_CODES))
+        kind, why = (LinkExpiredError, "as expired") if aged else (LinkRefusedError, f"with HTTP {status}")
         raise kind(f"the file host refused the link {why}, and a fresh link as well", target=shown, code=code)
 
     def _api_failed(self, error: TaskApiError) -> None:
@@ -264,17 +276,24 @@ class FileReader:
     def _failed(self, why: str, retry_after: float | None = None) -> None:
         """Count a failure and wait, or give up."""
         self.close()
+        if self._cancelled.is_set():
+            raise Cancelled
         self._failures += 1
-        self.retries += 1
         if self._failures > self._retry.failures:
             of = "" if self.size is None else f" of {self.size}"
             raise TransferError(
                 f"gave up at byte {self.position}{of} after {self._failures} failures in a row without a new byte; "
                 f"the last: {why}"
             )
+        self.retries += 1
         wait = max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), retry_after or 0.0)
         if self._cancelled.wait(wait):
             raise Cancelled
+
+
+def _no_end(response: Response) -> IntegrityError:
+    why = "neither the service nor the file host says how long the file is, so a cut cannot be seen"
+    return IntegrityError(why, target=response.shown)
 
 
 def _error_code(body: bytes) -> str | None:

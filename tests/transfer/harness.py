@@ -1,0 +1,140 @@
+"""Short ways to read a file, to run a job, and to list what an emulator holds."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from airflow_provider_taskdl.apis.base import Answer
+from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
+from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
+from airflow_provider_taskdl.testing import EmulatorServer, Task
+from airflow_provider_taskdl.transfer.client import LinkClient
+from airflow_provider_taskdl.transfer.host_rules import HostRules
+from airflow_provider_taskdl.transfer.job import DownloadJob
+from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.reader import FileReader, RetryPolicy
+from airflow_provider_taskdl.transfer.sinks.base import Store
+from airflow_provider_taskdl.transfer.sinks.local import LocalStore
+
+FAST = RetryPolicy(failures=4, base=0.01, cap=0.02)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DATA = bytes(range(256)) * 8
+
+
+@contextmanager
+def link_client(
+    *, allowed: Sequence[str] = LOOPBACK, tls: ssl.SSLContext | None = None, timeout: float = 5.0,
+    proxy: str | None = None,
+) -> Iterator[LinkClient]:  # fmt: skip
+    """A client that is closed at the end."""
+    client = LinkClient(HostRules(None, allowed), tls=tls or ssl.create_default_context(), timeout=timeout, proxy=proxy)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def listing(*files: RemoteFile, task: str = "t-1") -> FileListing:
+    return FileListing(task, files)
+
+
+def remote(url: str, name: str = "f", size: int | None = None, expires_at: datetime | None = None) -> RemoteFile:
+    return RemoteFile(name, Link(url, expires_at), size)
+
+
+@dataclass
+class Lister:
+    """Lists what it is given, the last for ever, and counts; raises what is an error."""
+
+    answers: list[FileListing | Exception]
+    calls: int = field(default=0, init=False)
+
+    def __call__(self) -> FileListing:
+        answer = self.answers[min(self.calls, len(self.answers) - 1)]
+        self.calls += 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Read:
+    """A file that was read: its bytes, its reader and how often its task was listed anew."""
+
+    data: bytes
+    reader: FileReader
+    listings: int
+
+
+def read(
+    url: str,
+    *,
+    size: int | None = None,
+    renewed: Sequence[FileListing | Exception] = (),
+    retry: RetryPolicy = FAST,
+    timeout: float = 5.0,
+    view: int = 1000,
+    onto: bytearray | None = None,
+    lister: Lister | None = None,
+) -> Read:
+    """Read a file by its link, as the engine does.
+
+    :param renewed: What later listings give; by default the same link again.
+    :param view: Bytes to ask for at once.
+    :param onto: Takes the bytes, to look at them after a failure.
+    """
+    first = listing(remote(url, size=size))
+    lister = lister or Lister(list(renewed) or [listing(remote(url, size=size))])
+    data = bytearray() if onto is None else onto
+    buffer = memoryview(bytearray(view))
+    with link_client(timeout=timeout) as client:
+        reader = FileReader(first.files[0], LinkSource(first, lister), client, retry, threading.Event())
+        try:
+            while count := reader.readinto(buffer):
+                data += buffer[:count]
+        finally:
+            reader.close()
+    return Read(bytes(data), reader, lister.calls)
+
+
+def lists(server: EmulatorServer, task: Task) -> Callable[[], FileListing]:
+    """Return what asks an emulator's service for a task's files."""
+    emulator, call = server.emulator, EoAnalysisApi().list_files(task.id)
+    headers = {emulator.header_name: f"{emulator.header_prefix} {emulator.token}"}
+
+    def ask() -> FileListing:
+        url = server.base_url + emulator.eo_prefix + call.path
+        response = httpx.get(url, params=call.query, headers=headers, trust_env=False)
+        return call.read(Answer(response.status_code, dict(response.headers), response.content))
+
+    return ask
+
+
+def job(list_files: Callable[[], FileListing], to: Path | Store, **options: Any) -> DownloadJob:
+    """Return a job that may read from this machine."""
+    timeout = options.pop("timeout", 5.0)
+    store: Store = LocalStore(to) if isinstance(to, Path) else to
+    root = str(to) if isinstance(to, Path) else "store"
+    client = LinkClient(HostRules(None, LOOPBACK), tls=ssl.create_default_context(), timeout=timeout)
+    options = {"path_of": lambda name: f"{root}/{name}", "retry": FAST, **options}
+    return DownloadJob(list_files=list_files, client=client, store=store, **options)
+
+
+def published(root: Path) -> set[str]:
+    """Return what shows at a local destination, our own folder left out."""
+    return {path.name for path in root.iterdir() if path.name != "_taskdl"} if root.exists() else set()
+
+
+def leftovers(root: Path) -> set[str]:
+    """Return what lies in our own folder besides manifest and checkpoint."""
+    own = root / "_taskdl"
+    return {path.name for path in own.iterdir() if path.suffix != ".json"} if own.exists() else set()
