@@ -56,6 +56,7 @@ class Engine:
     :param on_error: ``collect`` goes on with the other files, ``fail_fast`` stops them.
     :param replace: Whether files that are there may be replaced.
     :param retry: How patient to be with the network.
+    :param cancelled: Set to stop; for a stop that comes before the engine does.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Engine:
         on_error: OnError,
         replace: bool,
         retry: RetryPolicy,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self._links, self._client, self._store, self._path_of = links, client, store, path_of
         self._concurrency, self._on_error, self._replace, self._retry = concurrency, on_error, replace, retry
-        self._cancelled = threading.Event()
+        self._cancelled = cancelled or threading.Event()
         self._retries = 0
         self._lock = threading.Lock()
 
@@ -119,9 +121,19 @@ class Engine:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             outcome.retries = self._retries
-            if unsaved:
+            if self._take_late(finished, outcome) or unsaved:
                 save(outcome.fetched)
         return outcome
+
+    @staticmethod
+    def _take_late(finished: queue.SimpleQueue[tuple[RemoteFile, Future[Entry]]], outcome: Outcome) -> bool:
+        """Take over what arrived while the pool was brought to a stop; tell whether something did."""
+        before = len(outcome.fetched)
+        while not finished.empty():
+            file, future = finished.get_nowait()
+            if not future.cancelled() and future.exception() is None:
+                outcome.fetched[file.name] = future.result()
+        return len(outcome.fetched) > before
 
     def _note(self, file: RemoteFile, future: Future[Entry], outcome: Outcome) -> bool:
         """Take over one file's result; tell whether it arrived."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class DownloadJob:
         self._list_files, self._client, self._store, self._path_of = list_files, client, store, path_of
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
         self._concurrency, self._retry = concurrency, retry or RetryPolicy()
-        self._engine: Engine | None = None
+        self._cancelled = threading.Event()
 
     def run(self) -> Result:
         """Fetch what is not there yet and return all of it.
@@ -107,9 +108,9 @@ class DownloadJob:
             self._client.close()
 
     def cancel(self) -> None:
-        """Stop a running transfer from another thread or a signal; nothing half-written stays under a file's name."""
-        if self._engine is not None:
-            self._engine.cancel()
+        """Stop the transfer from another thread or a signal; nothing half-written stays under a file's name."""
+        self._cancelled.set()
+        self._client.close()
 
     def _carry_out(self, plan: Plan, links: LinkSource) -> Result:
         task = plan.remote_task_id
@@ -118,8 +119,10 @@ class DownloadJob:
         self._store.prepare(sum(size or 0 for size in sizes))
         log.info("Task %s: %d files to fetch%s, %d are there already", task, len(sizes),
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
+        if plan.to_fetch:
+            self._withdraw_manifest(plan)
         progress = Progress(len(sizes), total)
-        self._engine = Engine(
+        engine = Engine(
             links=links,
             client=self._client,
             store=self._store,
@@ -128,8 +131,9 @@ class DownloadJob:
             on_error=self._on_error,
             replace=self._overwrite != "never",
             retry=self._retry,
+            cancelled=self._cancelled,
         )
-        outcome = self._engine.fetch(plan.to_fetch, progress, lambda fetched: self._save(plan, fetched))
+        outcome = engine.fetch(plan.to_fetch, progress, lambda fetched: self._save(plan, fetched))
         entries = _in_order(plan, outcome.fetched)
         log.info(
             "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals
@@ -141,6 +145,13 @@ class DownloadJob:
         with suppress(DestinationError):  # from here on the manifest holds, whatever else lies beside it
             self._store.remove_small(checkpoint_name(task))
         return Result(entries, self._path_of(manifest_name(task)), progress.seconds)
+
+    def _withdraw_manifest(self, plan: Plan) -> None:
+        """Take back an earlier run's manifest: it says that everything is there, and something is not."""
+        name = manifest_name(plan.remote_task_id)
+        if self._store.find([name]):
+            self._save(plan, {})  # what it proves is kept there
+            self._store.remove_small(name)
 
     def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> None:
         """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
