@@ -17,6 +17,8 @@ _MAX_SMALL = 64 * 1024 * 1024
 # From so many names on, one listing costs less than a question for each.
 _LIST_FROM = 16
 _MIN_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
+# Buckets have no directories, and "making" one there can make a bucket out of a typing error.
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 # Stores whose multipart upload shows nothing before it is completed, by their own documentation and by our tests.
 _DEFERS = frozenset({"s3", "s3a"})
 
@@ -36,7 +38,8 @@ class ObjectStore:
     def prepare(self, needed: int) -> None:
         """Make the directory, where the store has such things, and learn how it commits."""
         with self._explained(""):
-            self._fs.makedirs(self._path(OWN_FOLDER), exist_ok=True)
+            if not self._is_one_of(_BUCKETS):
+                self._fs.makedirs(self._path(OWN_FOLDER), exist_ok=True)
             self._defers = self._commits_late()
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
@@ -93,14 +96,17 @@ class ObjectStore:
             return None
         return info
 
+    def _is_one_of(self, protocols: frozenset[str]) -> bool:
+        own = self._fs.protocol
+        return not protocols.isdisjoint({own} if isinstance(own, str) else own)
+
     def _commits_late(self) -> bool:
         """Find out whether ``autocommit=False`` keeps an object invisible until ``commit()``.
 
         Not every file system that takes the option honours it (the one in memory does not), so one that is not known
         is tried with a tiny object.
         """
-        protocol = self._fs.protocol
-        if _DEFERS & {protocol} if isinstance(protocol, str) else _DEFERS & set(protocol):
+        if self._is_one_of(_DEFERS):
             return True
         path = self._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.probe")
         try:
@@ -184,6 +190,8 @@ class ObjectSink:
                 self._file.discard()
             else:
                 self._file.close()
+        # One that counts as open is closed by the garbage collector, which would begin the upload anew.
+        self._file.closed = True
         if not self._defers:
             with suppress(Exception):
                 self._store._fs.rm_file(self._writes_to)
