@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
@@ -42,7 +43,8 @@ def link_examples(folder: Path) -> list[str]:
     """Link the example DAGs that can be imported here into a DAGs folder, and return their names."""
     folder.mkdir(parents=True, exist_ok=True)
     names = ["bls_log_export", "eo_analysis_results"]
-    if importlib.util.find_spec("airflow.providers.http"):
+    with suppress(PackageNotFoundError):  # not by importing it: that would set up the caller's own Airflow
+        version("apache-airflow-providers-http")
         names.append("bce_auth_with_http_operator")
     for name in names:
         link = folder / f"{name}.py"

@@ -1,0 +1,165 @@
+"""The example DAGs run as they stand, and what they find out is right."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdf
+import pytest
+import rasterio
+
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer
+from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_TASK, add_example_tasks
+
+FOLDER = Path(__file__).parent.parent / "example_dags"
+DAGS = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@dataclass
+class Runs:
+    """One run of each DAG: its XComs by DAG, task and key, and the asset events."""
+
+    emulator: Emulator
+    store: Path
+    xcoms: dict[str, dict[str, dict[str, Any]]]
+    events: dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def runs(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    folder = tmp_path_factory.mktemp("examples")
+    emulator = Emulator(ready_after=2)
+    add_example_tasks(emulator, ready_after=2)
+    done = Runs(emulator, folder / "store", {}, {})
+    with EmulatorServer(emulator) as server:
+        # Side by side, each with a database of its own.
+        processes = {dag_id: start(dag_id, folder, server) for dag_id in DAGS}
+        for dag_id, process in processes.items():
+            output, _ = process.communicate(timeout=240)
+            assert process.returncode == 0, output
+            database = sqlite3.connect(folder / dag_id / "airflow.db")
+            for task_id, key, value in database.execute("SELECT task_id, key, value FROM xcom"):
+                done.xcoms.setdefault(dag_id, {}).setdefault(task_id, {})[key] = json.loads(str(value))
+            events = database.execute(
+                "SELECT asset.uri, e.extra FROM asset_event e JOIN asset ON asset.id = e.asset_id"
+            )
+            done.events |= {uri: json.loads(extra) for uri, extra in events}
+            database.close()
+        yield done
+
+
+def start(dag_id: str, folder: Path, server: EmulatorServer) -> subprocess.Popen[str]:
+    home = folder / dag_id
+    home.mkdir()
+    shutil.copy(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", home)
+    bls = server.airflow_connections()["baidu_bls_default"]
+    http = {"conn_type": "http", **{name: bls[name] for name in ("host", "login", "password")}}
+    env = {
+        **os.environ,
+        **server.environment(),
+        "AIRFLOW_CONN_BCE_HTTP": json.dumps(http),
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER),
+        "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
+        "AIRFLOW_VAR_TASKDL_DESTINATION": str(folder / "store"),
+    }
+    command = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def original(runs: Runs, service: Any, task_id: str, name: str) -> bytes:
+    task = runs.emulator.find(service, task_id)
+    assert task is not None
+    return b"".join(task.file(name).content.blocks())
+
+
+def test_all_of_them_parse(airflow_db: None) -> None:
+    code = (
+        "import json, sys; from airflow.dag_processing.dagbag import DagBag; bag = DagBag(sys.argv[1]); "
+        "print(json.dumps([sorted(bag.dags), bag.import_errors]))"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(FOLDER)], capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout.splitlines()[-1]) == [DAGS, {}]
+
+
+def test_bls_log_export(runs: Runs) -> None:
+    tasks = runs.xcoms["bls_log_export"]
+    (path,) = tasks["download"]["return_value"]
+    export, name = tasks["start_export"]["return_value"], path.rpartition("/")[2]
+    content = original(runs, "bls", export, name)
+    assert Path(path.removeprefix("file://")).read_bytes() == content
+
+    records = [json.loads(line) for line in content.splitlines()]
+    report = tasks["report"]["return_value"]
+    assert report["requests"] == len(records) == 100_000
+    assert report["requests_per_hour"] == Counter(f"{record['time']:.13}"[11:] for record in records)
+    assert report["error_rate"] == round(np.mean([record["status"] // 100 == 5 for record in records]), 4)
+    assert len({record["time"][:10] for record in records}) == 1, "one day, as it was asked for"
+    for route, value in report["slowest_p95_ms"].items():
+        before, _, after = route.partition("…")
+        times = [
+            record["duration_ms"]
+            for record in records
+            if record["path"].startswith(before)
+            and record["path"].endswith(after)
+            and (record["path"][len(before) :].isdigit() if "…" in route else record["path"] == route)
+        ]
+        assert abs(value - np.percentile(times, 95)) <= 1
+
+
+def test_the_export_is_waited_for_without_a_worker(runs: Runs) -> None:
+    task_id = runs.xcoms["bls_log_export"]["start_export"]["return_value"]
+    assert runs.emulator.count("bls.status", task_id) >= 2
+    assert runs.emulator.count("eo.status", EO_TASK) >= 2
+
+
+def test_eo_analysis_results(runs: Runs) -> None:
+    tasks = runs.xcoms["eo_analysis_results"]
+    raster = original(runs, "eo", EO_TASK, "ndvi_result.tif")
+    with rasterio.open(io.BytesIO(raster)) as image:
+        ndvi = image.read(1, masked=True)
+        corner = [image.bounds.left, image.bounds.top]
+    found = tasks["vegetation"]["return_value"]
+    assert found["pixels"] == f"{ndvi.shape[1]} x {ndvi.shape[0]}"
+    assert found["upper_left"] == pytest.approx(corner)
+    assert found["mean_ndvi"] == pytest.approx(float(ndvi.astype("f8").mean()), abs=1e-4)
+    assert found["no_data_share"] == pytest.approx(float(ndvi.mask.mean()), abs=1e-4)
+    assert found["dense_vegetation_share"] == pytest.approx(float((ndvi > 0.5).mean()), abs=1e-4)
+
+    pdf = original(runs, "eo", EO_TASK, "analysis_report.pdf")
+    pages = len(pypdf.PdfReader(io.BytesIO(pdf)).pages)
+    assert tasks["report"]["return_value"] == {"bytes": len(pdf), "pages": pages}
+
+
+def test_each_file_of_the_analysis_is_an_asset_event(runs: Runs) -> None:
+    folder = runs.store / "eo-analysis" / EO_TASK
+    task = runs.emulator.find("eo", EO_TASK)
+    assert task is not None
+    assert {uri: extra["sha256"] for uri, extra in runs.events.items()} == {
+        (folder / file.name).as_uri(): file.content.sha256 for file in task.files
+    }
+
+
+def test_bce_auth_with_http_operator(runs: Runs) -> None:
+    listed = runs.xcoms["bce_auth_with_http_operator"]["list_exports"]["return_value"]
+    assert BLS_TASK in listed
+    assert set(listed.values()) <= {"RUNNING", "SUCCESS"}
+
+
+def test_no_credential_left_for_the_file_host(runs: Runs) -> None:
+    assert runs.emulator.count("file") == 3
+    assert not runs.emulator.leaks
