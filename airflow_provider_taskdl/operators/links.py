@@ -35,7 +35,8 @@ def browse_url(destination: str) -> str:
     # Not urlsplit(): in a path, "#" and "?" are characters like others.
     scheme, mark, rest = destination.strip().partition("://")
     if not mark or scheme in ("file", "local"):
-        return Path(f"/{rest}" if mark else destination.strip()).absolute().as_uri()
+        place = rest if mark else str(Path(destination.strip()).absolute())
+        return Path(f"/{place.lstrip('/')}").as_uri()
     bucket, _, path = rest.partition("/")
     bucket, prefix = bucket.rpartition("@")[2], quote(path.strip("/"))
     if scheme in ("s3", "s3a"):
