@@ -204,7 +204,7 @@ def _never_ends(emulator: Emulator, delay: float) -> str:
 
 
 @every_mode
-@pytest.mark.parametrize("delay", [0.0, 0.15], ids=["first look", "later look"])
+@pytest.mark.parametrize("delay", [0.0, 0.1], ids=["first look", "later look"])
 @pytest.mark.parametrize(
     ("flag", "script", "expected"),
     [
@@ -223,7 +223,7 @@ def test_airflows_flags_mean_the_same_in_every_mode(
     taskdl_emulator: Emulator, mode: Mode, delay: float, flag: str, script: Callable[[Emulator, float], str],
     expected: tuple[str, str],
 ) -> None:  # fmt: skip
-    settings = {flag: True, "max_consecutive_errors": 1, "timeout": 0.8}
+    settings = {flag: True, "max_consecutive_errors": 1, "timeout": 0.5}
     sensor = _sensor(mode, "eo", script(taskdl_emulator, delay), **settings)
     kind, error = outcome(lambda: run(sensor, make_context()))
     assert (kind, type(error).__name__) == expected

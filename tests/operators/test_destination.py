@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import Asset, ObjectStoragePath
+
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
+from airflow_provider_taskdl.operators.destination import Destination
+from airflow_provider_taskdl.transfer.sinks.local import LocalStore
+from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+
+MIB = 1024 * 1024
+NAMES = [
+    "plain.tif", "a b.tif", "a#b", "#a", "a?b", "?a", "a?b#c", "100%", "%41", "ü雪.tif", "a+b&c=d;e", "x@y", "a:b",
+    "[x]", "{{ x }}", "'\"", "~a", ".hidden", "a..b", "C:x", "s3:x",
+]  # fmt: skip
+
+
+@pytest.fixture
+def store_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection ``store``; nothing answers at its address."""
+    pytest.importorskip("airflow.providers.amazon")
+    extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
+    facts = {"conn_type": "aws", "login": "key-id-1", "password": "secret-key-1", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
+
+
+def _destination(where: Any) -> Destination:
+    return Destination(where, part_size=16 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("where", "root"),
+    [
+        ("/data/in", "/data/in"),
+        ("/data/in/", "/data/in"),
+        ("  /data/in ", "/data/in"),
+        ("//data//in//", "/data/in"),
+        ("file:///data/in", "/data/in"),
+        ("file:///data/in/", "/data/in"),
+        ("/a b/#1/x?y/100%/ü", "/a b/#1/x?y/100%/ü"),
+        ("file:///a b/#1/x?y/100%/ü", "/a b/#1/x?y/100%/ü"),
+        (Path("/data/in"), "/data/in"),
+        (ObjectStoragePath("/data/in"), "/data/in"),
+        (ObjectStoragePath("file:///data/in"), "/data/in"),
+    ],
+)
+def test_a_disk_is_written_in_place(where: Any, root: str) -> None:
+    destination = _destination(where)
+    assert isinstance(destination.store, LocalStore)
+    assert destination.store.root == Path(root)
+    assert destination.path_of("x") == f"file://{root}/x"
+
+
+def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _destination("data/in").path_of("x") == f"file://{tmp_path}/data/in/x"
+
+
+@pytest.mark.usefixtures("store_connection")
+@pytest.mark.parametrize(
+    ("where", "path"),
+    [
+        ("s3://store@bucket", "s3://store@bucket/x"),
+        ("s3://store@bucket/", "s3://store@bucket/x"),
+        ("s3://store@bucket/in/day=1/", "s3://store@bucket/in/day=1/x"),
+        ("s3://store@bucket/a b/#1/q?r/ü%20", "s3://store@bucket/a b/#1/q?r/ü%20/x"),
+    ],
+)
+def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
+    destination = _destination(where)
+    assert isinstance(destination.store, ObjectStore)
+    assert destination.path_of("x") == path
+    assert ObjectStoragePath(destination.path_of("x")).conn_id == "store"
+
+
+@pytest.mark.usefixtures("store_connection")
+def test_a_path_object_keeps_its_connection() -> None:
+    for where in (ObjectStoragePath("s3://bucket/in", conn_id="store"), ObjectStoragePath("s3://store@bucket/in")):
+        assert _destination(where).path_of("x") == "s3://store@bucket/in/x"
+
+
+@pytest.mark.usefixtures("store_connection")
+@pytest.mark.parametrize("where", ["file:///a b/#1/x?y", "s3://store@bucket", "s3://store@bucket/a b/#1/x?y/ü%20"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) -> None:
+    destination = _destination(where)
+    destination.check_names([name])
+    path = ObjectStoragePath(destination.path_of(name))
+    place = where.partition("://")[2].rpartition("@")[2]
+    assert path.path == f"{place}/{name}"
+    assert str(path) == destination.path_of(name)
+
+
+@pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])
+def test_a_name_whose_path_would_be_another_one_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeFileNameError) as caught:
+        _destination("/data").check_names(["good", name])
+    assert caught.value.file == name
+    assert ObjectStoragePath(f"file:///data/{name}").path != f"/data/{name}"
+
+
+@pytest.mark.usefixtures("store_connection")
+@pytest.mark.parametrize("where", ["/a b/#1/x?y", "s3://store@bucket", "s3://store@bucket/a b/#1/x?y/ü%20"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_for_the_world_outside_is_a_plain_url(where: str, name: str) -> None:
+    uri = _destination(where).uri_of(name)
+    assert uri.isascii()
+    assert not set(uri) & set(' ?#"<>{}')
+    assert "store" not in uri
+    assert Asset(uri).uri == uri
+
+
+@pytest.mark.usefixtures("store_connection")
+def test_the_name_for_the_world_outside_is_the_usual_one() -> None:
+    assert _destination("s3://store@bucket/in/day=1").uri_of("a.tif") == "s3://bucket/in/day=1/a.tif"
+    assert _destination("/data").uri_of("a.tif") == "file:///data/a.tif"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("", "names no directory"),
+        ("  ", "names no directory"),
+        ("/", "names no directory"),
+        ("file://", "names no directory"),
+        ("file:///", "names no directory"),
+        ("file://host/data", "names a host"),
+        ("s3://", "names no bucket"),
+        ("s3:///prefix", "names no bucket"),
+        ("s3://store@", "names no bucket"),
+        ("s3://store@/prefix", "names no bucket"),
+        ("://x", "names a host"),
+        ("/data/what?", "ends in a character"),
+        ("s3://bucket/x#", "ends in a character"),
+        ("nope://bucket/x", "no object store is known for nope://"),
+        ("https://example.org/x", "no object store is known for https://"),
+        ("s3://missing@bucket/x", "'missing' does not exist"),
+    ],
+)
+def test_what_is_no_place_is_an_error_of_the_parameter(where: str, says: str) -> None:
+    with pytest.raises(ConnectionConfigError, match=says):
+        _destination(where)
+
+
+def test_a_store_that_cannot_be_opened_may_be_so_later(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
+    def refuse(path: ObjectStoragePath) -> None:
+        raise RuntimeError("no route; see https://store/x?token=abcdef")
+
+    monkeypatch.setattr(ObjectStoragePath, "fs", property(refuse))
+    with pytest.raises(DestinationError, match="RuntimeError: no route") as caught:
+        _destination("s3://store@bucket/x")
+    assert caught.value.retryable
+    assert "abcdef" not in str(caught.value)
