@@ -38,6 +38,10 @@ _Key = tuple[str, str, int, str | None]
 class Response:
     """The head of an answer, and its body to read.
 
+    :param client: Takes the connection back.
+    :param key: Under which it is kept there.
+    :param connection: Where the request was sent.
+    :param shown: The URL, redacted.
     :ivar status: HTTP status.
     :ivar headers: Header fields; look-up ignores case.
     :ivar length: Bytes of the body that are still to come, or ``None`` where the host did not say.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +17,7 @@ from airflow_provider_taskdl.apis.base import Answer
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.testing import EmulatorServer, Task
-from airflow_provider_taskdl.transfer.client import LinkClient
+from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.link_source import LinkSource
@@ -41,6 +41,19 @@ def link_client(
         yield client
     finally:
         client.close()
+
+
+def body(response: Response) -> bytes:
+    """Read an answer to its end and let go of it."""
+    try:
+        return response.read_some(1 << 20)
+    finally:
+        response.close()
+
+
+def get(url: str, fields: Mapping[str, str] | None = None, **options: Any) -> bytes:
+    with link_client(**options) as client:
+        return body(client.get(url, fields or {}))
 
 
 def listing(*files: RemoteFile, task: str = "t-1") -> FileListing:

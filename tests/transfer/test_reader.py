@@ -6,6 +6,7 @@ import gzip
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ class TestResume:
         assert host.starts == [0, 500]
 
     def test_a_date_proves_the_rest_where_there_is_no_tag(self) -> None:
-        date = {"ETag": None, "Last_Modified": "Tue, 01 Apr 2025 00:00:00 GMT"}
+        date: dict[str, Any] = {"ETag": None, "Last_Modified": "Tue, 01 Apr 2025 00:00:00 GMT"}
         with Host(by=Once(cut(9, "close", **date), lambda r: ranged(DATA, r, **date))) as host:
             assert read(host.url(), size=SIZE).data == DATA
         assert "if-range" not in host.requests[1].fields

@@ -69,7 +69,12 @@ class LocalStore:
 
 
 class LocalSink:
-    """A file that is written beside its destination and moved there when it is complete."""
+    """A file that is written beside its destination and moved there when it is complete.
+
+    :param root: The destination.
+    :param name: The file's name there.
+    :param replace: Whether a file of that name may be replaced.
+    """
 
     chunk_size = 1024 * 1024
 

@@ -142,7 +142,14 @@ class ObjectStore:
 
 
 class ObjectSink:
-    """A file on its way into an fsspec store; takes its bytes in order."""
+    """A file on its way into an fsspec store; takes its bytes in order.
+
+    :param store: The destination.
+    :param name: The file's name there.
+    :param block: Bytes per part.
+    :param replace: Whether an object of that name may be replaced.
+    :param defers: Whether nothing shows before the commit; a temporary object is written otherwise.
+    """
 
     chunk_size = 1024 * 1024
 
