@@ -54,10 +54,15 @@ def link_examples(folder: Path) -> list[str]:
 
 
 def exit_on_signals() -> None:
-    """Let being terminated, or losing the terminal, end this program in order, as Ctrl-C does."""
+    """Let Ctrl-C, being terminated and losing the terminal end this program in order, once."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def leave(number: int, frame: FrameType | None) -> None:
+        for each in numbers:  # a second one would interrupt the cleaning up
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in numbers:
         signal.signal(number, leave)

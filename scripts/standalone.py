@@ -53,7 +53,10 @@ def main() -> int:
         }
         say(f"Preparing {home} ...")
         airflow(env, "db", "migrate")
-        import_connections(env, all_connections(server))
+        connections = server.airflow_connections()
+        if "bce_auth_with_http_operator" in names:
+            connections["bce_http"] = http_connection(connections["baidu_bls_default"])
+        import_connections(env, connections)
         say("Starting Airflow ...")
         processes: list[subprocess.Popen[bytes]] = []
         try:
@@ -106,12 +109,9 @@ def signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
     return True
 
 
-def all_connections(server: EmulatorServer) -> dict[str, dict[str, Any]]:
-    """Return the connections to both services, and the one that Airflow's own HTTP operator takes."""
-    connections = server.airflow_connections()
-    bls = connections["baidu_bls_default"]
-    http = {name: bls[name] for name in ("host", "login", "password")}
-    return {**connections, "bce_http": {**http, "conn_type": "http"}}
+def http_connection(bls: dict[str, Any]) -> dict[str, Any]:
+    """Return the same service as a connection for Airflow's own HTTP operator."""
+    return {"conn_type": "http", **{name: bls[name] for name in ("host", "login", "password")}}
 
 
 def import_connections(env: dict[str, str], connections: dict[str, dict[str, Any]]) -> None:
