@@ -66,8 +66,8 @@ class Response:
         if self._ended:
             return 0
         try:
-            # At most one read of the socket: what came before a break is kept. A body of known length goes straight into
-            # the view; http.client's own way copies each read, which more than doubles what TLS costs.
+            # At most one read of the socket: what came before a break is kept. A body of known length goes straight
+            # into the view; http.client's own way copies each read, which more than doubles what TLS costs.
             count = self._raw.readinto1(view) if self.length is None else self._raw.fp.readinto1(view[: self.length])
         except (OSError, ValueError, http.client.HTTPException) as error:
             problem = describe(error)
