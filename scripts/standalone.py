@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sandbox import ROOT, exit_on_signals, link_examples, settings
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
@@ -75,7 +75,7 @@ def main() -> int:
 
 
 def start(component: list[str], env: dict[str, str], home: Path) -> subprocess.Popen[bytes]:
-    """Start a part of Airflow in a process group of its own, and its log anew."""
+    """Start a part of Airflow in a session of its own, and its log anew."""
     with (home / f"{component[0]}.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "airflow", *component],
@@ -89,24 +89,27 @@ def start(component: list[str], env: dict[str, str], home: Path) -> subprocess.P
 
 def stop(processes: list[subprocess.Popen[bytes]]) -> None:
     """End the parts of Airflow and all that they started, which some of them would leave behind."""
-    deadline = time.monotonic() + STOP_SECONDS
-    for process in processes:
-        signal_group(process, signal.SIGTERM)
-    while time.monotonic() < deadline and any(signal_group(process, 0) for process in processes):
-        time.sleep(0.1)
-    for process in processes:
-        signal_group(process, signal.SIGKILL)
-        process.wait()
+    running = family(processes)
+    for process in running:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(running, timeout=STOP_SECONDS)
+    for process in family(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    for part in processes:
+        part.wait()
 
 
-def signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
-    """Signal a process and all that it started; return whether any of them is left."""
-    process.poll()  # what ended would count until it was asked
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def family(processes: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:
+    """Return what runs in the sessions of these processes. Tasks have process groups of their own, but not sessions."""
+    sessions = {process.pid for process in processes}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) in sessions:
+                found.append(process)
+    return found
 
 
 def http_connection(bls: dict[str, Any]) -> dict[str, Any]:
