@@ -25,7 +25,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskDownloadError,
 )
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
-from airflow_provider_taskdl.hooks.settings import ConnectionExtras, read_extras, ssl_context
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras, ssl_context
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ class TaskApiHook(ClassicForm, BaseHook):
         try:
             extras, self._unknown_extras = read_extras(self.connection.extra, self.extras_model)
             access = self.make_access(self.connection, extras)
-            if access.base_url.startswith("http://"):
+            if access.base_url.startswith("http://") and not is_loopback(access.host):
                 self.log.warning("Connection %s talks to its service without encryption (http://)", self.conn_id)
             if self._unknown_extras:
                 self.log.warning("Connection %s: %s", self.conn_id, self._unknown_text())

@@ -161,6 +161,14 @@ def require_field_text(what: str, text: str) -> None:
         raise ConnectionConfigError(f"{what} holds characters that no header field may hold")
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address stays on this machine, as that of an emulated service does."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 @lru_cache(maxsize=32)
 def ssl_context(verify: bool | Path) -> ssl.SSLContext:
     """Return the TLS settings of a connection; one per process and setting, since each costs memory and 20 ms.

@@ -115,9 +115,12 @@ class DownloadLinkSensor(BaseSensorOperator):
         from airflow_provider_taskdl.triggers.events import read_event
 
         try:
-            return read_event(event)
+            summary = read_event(event)
         except TaskDownloadError as error:
             failure = self._failure(error)
+        else:
+            self.log.info("Task %s: files with links: %s", self.remote_task_id, summary.get("file_count"))
+            return summary
         if self.never_fail:  # as BaseSensorOperator has it for the other modes
             raise AirflowSkipException("Skipping due to never_fail is set to True.") from failure
         raise failure

@@ -117,7 +117,7 @@ class DownloadJob:
         sizes = [file.size for file in plan.to_fetch]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         self._store.prepare(sum(size or 0 for size in sizes))
-        log.info("Task %s: %d files to fetch%s, %d are there already", task, len(sizes),
+        log.info("Task %s: files to fetch: %d%s; there already: %d", task, len(sizes),
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
         if plan.to_fetch:
             self._withdraw_manifest(plan)

@@ -321,6 +321,17 @@ def test_plain_http_and_unknown_extras_are_warned_of(
     assert "zeta" in said[1]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8099", "localhost", "[::1]:80/prefix"])
+def test_plain_http_that_stays_on_this_machine_is_not_warned_of(
+    connect: Callable[..., TaskApiHook], monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    hook = connect(EoAnalysisHook, host=f"http://{host}")
+    said: list[str] = []
+    monkeypatch.setattr(hook.log, "warning", said.append)
+    assert hook.access.base_url == f"http://{host}"
+    assert said == []
+
+
 @pytest.mark.parametrize(
     ("changes", "answer", "works", "said"),
     [
