@@ -22,16 +22,48 @@ class Stored:
     version: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What tells one version of a file at its host from another.
+
+    :param size: Bytes, if known.
+    :param etag: Its ETag, if that is a strong one.
+    :param modified: Its modification time as the host writes it.
+    """
+
+    size: int | None = None
+    etag: str | None = None
+    modified: str | None = None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether another answer can be proved to be of the same version."""
+        return self.size is not None and (self.etag is not None or self.modified is not None)
+
+
 class Sink(Protocol):
     """One file on its way. Until :meth:`commit` nothing shows under its name.
 
+    A file comes either as a whole in order, in chunks of any length, or in parts: part ``n`` is the bytes from
+    ``n * part_size`` on, ``part_size`` of them or up to the file's end, and each comes in one :meth:`write`.
+
+    :ivar ordered: Whether parts must come in order, too; otherwise several threads may write at once.
     :ivar chunk_size: Bytes that are best handed over at once.
+    :ivar part_size: Bytes of a part.
     """
 
+    ordered: bool
     chunk_size: int
+    part_size: int
+
+    def holds(self, start: int, end: int) -> bool:
+        """Tell whether an earlier process has left this part here, for the same version of the file."""
+
+    def read_back(self, start: int, view: memoryview) -> bool:
+        """Fill ``view`` with a part that is held; False if it is damaged or this store cannot give it back."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Take bytes; offsets come in order unless the store says otherwise.
+        """Take bytes.
 
         :raises DestinationError: The store refused.
         """
@@ -43,8 +75,11 @@ class Sink(Protocol):
         :raises DestinationError: The store refused; nothing was published.
         """
 
-    def abort(self) -> None:
-        """Leave nothing behind. Never raises; may follow a failed :meth:`commit`."""
+    def abort(self, *, keep: bool = False) -> None:
+        """Give the file up. Never raises; may follow a failed :meth:`commit`.
+
+        :param keep: Leave what has come for a later process, if this store can; nothing otherwise.
+        """
 
 
 class Store(Protocol):
@@ -63,12 +98,19 @@ class Store(Protocol):
         :raises DestinationError: The store refused.
         """
 
-    def open(self, name: str, *, size: int | None, replace: bool) -> Sink:
-        """Begin a file.
+    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> Sink:
+        """Begin a file, or go on with one that an earlier process has left unfinished.
 
         :param name: Its name.
-        :param size: Bytes, if known.
+        :param origin: Its version at the host.
+        :param part_size: Bytes of a part; the sink may have another, such as that of the earlier process.
         :param replace: Whether what is there already may be replaced.
+        :raises DestinationError: The store refused.
+        """
+
+    def sha256(self, name: str) -> str:
+        """Return the digest of a file that is there, read once.
+
         :raises DestinationError: The store refused.
         """
 
@@ -93,7 +135,7 @@ class Store(Protocol):
 
 def write_whole(store: Store, name: str, data: bytes) -> None:
     """Write a small object through the store's own sink, so that it appears whole or not at all."""
-    sink = store.open(name, size=len(data), replace=True)
+    sink = store.open(name, Origin(len(data)), part_size=max(len(data), 1), replace=True)
     try:
         if data:
             sink.write(0, memoryview(data))
