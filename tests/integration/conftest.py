@@ -1,0 +1,81 @@
+"""DAGs run by Airflow itself, in this process, with its own database."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.s3 import KEY, SECRET, S3Server
+from tests.s3 import s3_server as s3_server
+
+DAGS = Path(__file__).with_name("dags")
+
+
+@dataclass
+class Run:
+    """A run of a DAG: its state, XComs by task and key, and the tasks' states and tries."""
+
+    state: str
+    xcom: dict[str, dict[str, Any]]
+    tasks: dict[str, tuple[str, int]]
+    assets: dict[str, Any]
+
+
+@pytest.fixture
+def run_dag(airflow_db: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Run a DAG of ``dags/`` with ``dag.test()``: ``run_dag(dag_id, remote_task_id=..., destination=...)``."""
+    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
+
+    def run(dag_id: str, **conf: Any) -> Run:
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(DAGS)
+        assert bag.import_errors == {}
+        dag_run = bag.dags[dag_id].test(run_conf=conf)
+        return _look_up(dag_id, dag_run.run_id, str(dag_run.state))
+
+    return run
+
+
+def _look_up(dag_id: str, run_id: str, state: str) -> Run:
+    from airflow.models.asset import AssetEvent
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    run = Run(state, {}, {}, {})
+    with create_session() as session:
+        of_run = {"dag_id": dag_id, "run_id": run_id}
+        for row in session.scalars(select(XComModel).filter_by(**of_run)):
+            run.xcom.setdefault(row.task_id, {})[row.key] = XComModel.deserialize_value(row)
+        for ti in session.scalars(select(TaskInstance).filter_by(**of_run)):
+            run.tasks[ti.task_id] = (str(ti.state), ti.try_number)
+        for event in session.scalars(select(AssetEvent).filter_by(source_dag_id=dag_id, source_run_id=run_id)):
+            run.assets[event.asset.uri] = event.extra
+    return run
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A running S3 server; the connection ``store`` leads there."""
+    facts = {"conn_type": "aws", "login": KEY, "password": SECRET}
+    extra = {"endpoint_url": s3_server.url, "region_name": "us-east-1"}
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps({**facts, "extra": extra}))
+    return s3_server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> str:
+    """A new bucket, made through the server: one made behind its back it would not see for minutes."""
+    import s3fs
+
+    name = f"b-{uuid.uuid4().hex[:12]}"
+    s3fs.S3FileSystem(**s3.options).mkdir(name)
+    return name
