@@ -49,7 +49,7 @@ class Destination:
             problem = f"the store of {text} cannot be opened: {type(error).__name__}: {error}"
         else:
             path = self._path.path
-            self.store: Store = LocalStore(Path(path)) if fs is None else ObjectStore(fs, path, part_size=part_size)
+            self.store: Store = LocalStore(Path(path)) if fs is None else ObjectStore(fs, path)
             return
         raise DestinationError(problem)
 

@@ -250,6 +250,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             overwrite=self.overwrite,
             on_error=self.on_error,
             concurrency=self.concurrency,
+            part_size=self.part_size,
         )
 
 

@@ -1,4 +1,4 @@
-"""Fetches the files of a plan: several at once, each verified before it shows."""
+"""Fetches the files of a plan: several at once, and parts of a big one at once, under one budget of connections."""
 
 from __future__ import annotations
 
@@ -6,29 +6,24 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Literal
 
-from airflow_provider_taskdl.exceptions import IntegrityError, SourceChangedError, TaskDownloadError
+from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.listing import RemoteFile
-from airflow_provider_taskdl.transfer.client import LinkClient
-from airflow_provider_taskdl.transfer.digest import Digests
-from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.file_transfer import Buffer, FileTransfer, Piece, Surroundings
 from airflow_provider_taskdl.transfer.manifest import Entry
-from airflow_provider_taskdl.transfer.progress import Progress
-from airflow_provider_taskdl.transfer.reader import Cancelled, FileReader, RetryPolicy
-from airflow_provider_taskdl.transfer.sinks.base import Sink, Store
 
 log = logging.getLogger(__name__)
 
 OnError = Literal["collect", "fail_fast"]
 
-# A file that changes while it is read, or whose digest is wrong, is read once more from its start.
-_READINGS = 2
 _SECONDS_BETWEEN_SAVES = 5.0
+_MIB = 1024 * 1024
+# Parts smaller than this cost more in requests than they gain.
+_MIN_PART = 8 * _MIB
 
 
 @dataclass
@@ -46,71 +41,66 @@ class Outcome:
 
 
 class Engine:
-    """Moves files from links into a store.
+    """Runs the pieces of all files on a fixed number of workers, each with one connection and one part's memory.
 
-    :param links: Gives the current link of each file.
-    :param client: Fetches links.
-    :param store: The destination.
-    :param path_of: Gives a file's path for its record.
-    :param concurrency: Files at once, and so connections.
+    :param around: What all files share.
+    :param concurrency: Workers.
+    :param part_size: Bytes of a part at most.
     :param on_error: ``collect`` goes on with the other files, ``fail_fast`` stops them.
-    :param replace: Whether files that are there may be replaced.
-    :param retry: How patient to be with the network.
     :param cancelled: Set to stop; for a stop that comes before the engine does.
     """
 
     def __init__(
         self,
+        around: Surroundings,
         *,
-        links: LinkSource,
-        client: LinkClient,
-        store: Store,
-        path_of: Callable[[str], str],
         concurrency: int,
+        part_size: int,
         on_error: OnError,
-        replace: bool,
-        retry: RetryPolicy,
         cancelled: threading.Event | None = None,
     ) -> None:
-        self._links, self._client, self._store, self._path_of = links, client, store, path_of
-        self._concurrency, self._on_error, self._replace, self._retry = concurrency, on_error, replace, retry
+        self._around, self._concurrency, self._part_size = around, concurrency, part_size
+        self._on_error = on_error
         self._cancelled = cancelled or threading.Event()
-        self._retries = 0
-        self._lock = threading.Lock()
+        # Reentrant: a signal may cancel in the middle of anything.
+        self._change = threading.Condition(threading.RLock())
+        self._queued: deque[RemoteFile] = deque()
+        self._pieces: deque[Piece] = deque()
+        self._busy = 0
+        self._begun: set[FileTransfer] = set()
+        self._ended: queue.SimpleQueue[FileTransfer] = queue.SimpleQueue()
+        self._crash: BaseException | None = None
 
     def cancel(self) -> None:
         """Stop: files that are on their way are given up, reads that wait end at once."""
-        self._cancelled.set()
-        self._client.close()
+        with self._change:
+            self._cancelled.set()
+            self._queued.clear()
+            for transfer in self._begun:
+                transfer.stop()
+            self._change.notify_all()
+        self._around.client.close()
 
-    def fetch(
-        self, files: Sequence[RemoteFile], progress: Progress, save: Callable[[Mapping[str, Entry]], None]
-    ) -> Outcome:
+    def fetch(self, files: Sequence[RemoteFile], save: Callable[[Mapping[str, Entry]], None]) -> Outcome:
         """Fetch files and return what became of each.
 
         :param files: The files.
-        :param progress: Counts bytes and files.
         :param save: Called now and then, and at the end, with what has arrived so far.
         :raises Exception: Whatever is no ``TaskDownloadError``; the other files are given up.
         """
         outcome = Outcome({}, {})
-        finished: queue.SimpleQueue[tuple[RemoteFile, Future[Entry]]] = queue.SimpleQueue()
         saved_at, unsaved = time.monotonic(), False
-        pool = ThreadPoolExecutor(max_workers=min(self._concurrency, max(len(files), 1)), thread_name_prefix="taskdl")
+        self._queued.extend(files)
+        workers: list[threading.Thread] = []
         try:
-            for file in files:
-                future = pool.submit(self._fetch_file, file, progress)
-                future.add_done_callback(lambda done, file=file: finished.put((file, done)))  # type: ignore[misc]
-            left = len(files)
-            while left:
-                try:
-                    file, future = finished.get(timeout=0.5)
-                except queue.Empty:
-                    pass
-                else:
-                    left -= 1
-                    unsaved |= self._note(file, future, outcome)
-                if line := progress.due_line():
+            for number in range(self._concurrency):
+                workers.append(threading.Thread(target=self._work, name=f"taskdl-{number}"))
+                workers[-1].start()
+            while any(worker.is_alive() for worker in workers):
+                unsaved |= self._note(outcome, timeout=0.1)
+                if self._cancelled.is_set():
+                    self.cancel()
+                if line := self._around.progress.due_line():
                     log.info("%s", line)
                 if unsaved and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
                     save(outcome.fetched)
@@ -119,90 +109,82 @@ class Engine:
             self.cancel()
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            outcome.retries = self._retries
-            if self._take_late(finished, outcome) or unsaved:
+            for worker in workers:
+                if worker.ident is not None:
+                    worker.join()
+            while not self._ended.empty():
+                unsaved |= self._note(outcome, timeout=0.0)
+            if unsaved:
                 save(outcome.fetched)
+        if self._crash is not None:
+            raise self._crash
         return outcome
 
-    @staticmethod
-    def _take_late(finished: queue.SimpleQueue[tuple[RemoteFile, Future[Entry]]], outcome: Outcome) -> bool:
-        """Take over what arrived while the pool was brought to a stop; tell whether something did."""
-        before = len(outcome.fetched)
-        while not finished.empty():
-            file, future = finished.get_nowait()
-            if not future.cancelled() and future.exception() is None:
-                outcome.fetched[file.name] = future.result()
-        return len(outcome.fetched) > before
-
-    def _note(self, file: RemoteFile, future: Future[Entry], outcome: Outcome) -> bool:
-        """Take over one file's result; tell whether it arrived."""
+    def _note(self, outcome: Outcome, timeout: float) -> bool:
+        """Take over one file's result, if there is one; tell whether a file arrived."""
         try:
-            outcome.fetched[file.name] = future.result()
-            return True
-        except Cancelled:
+            transfer = self._ended.get(timeout=timeout)
+        except queue.Empty:
             return False
-        except TaskDownloadError as error:
-            outcome.failed[file.name] = error
-            log.warning("%s failed: %s", file.name, error)
+        name, error = transfer.file.name, transfer.error
+        outcome.retries += transfer.retries
+        if transfer.entry is not None:
+            outcome.fetched[name] = transfer.entry
+            return True
+        if isinstance(error, TaskDownloadError):
+            outcome.failed[name] = error
+            log.warning("%s failed: %s", name, error)
             if self._on_error == "fail_fast":
                 self.cancel()
-            return False
+        return False
 
-    def _fetch_file(self, file: RemoteFile, progress: Progress) -> Entry:
-        for reading in range(1, _READINGS + 1):
-            reader = FileReader(file, self._links, self._client, self._retry, self._cancelled)
+    def _work(self) -> None:
+        buffer = Buffer()
+        while (piece := self._next()) is not None:
+            following: Sequence[Piece] = ()
             try:
-                return self._fetch_once(file, reader, progress)
-            except (SourceChangedError, IntegrityError) as error:
-                progress.add(-reader.position)
-                if reading == _READINGS:
-                    error.file = file.name
-                    raise
-                log.info("%s is read again from its start: %s", file.name, error)
-            except TaskDownloadError as error:
-                progress.add(-reader.position)
-                error.file = file.name
-                raise
+                following = piece.transfer.run(piece, buffer)
+            except BaseException as error:  # noqa: BLE001 - a mistake of ours; the main thread raises it
+                self._crash = self._crash or error
+                self.cancel()
             finally:
-                reader.close()
-                with self._lock:
-                    self._retries += reader.retries
-        raise AssertionError("unreachable")
+                self._done(piece.transfer, following)
 
-    def _fetch_once(self, file: RemoteFile, reader: FileReader, progress: Progress) -> Entry:
-        reader.open()
-        sink = self._store.open(file.name, size=reader.size, replace=self._replace)
-        try:
-            digests = Digests(reader.digests)
-            self._pump(reader, sink, digests, progress)
-            digests.verify()
-            stored = sink.commit()
-        except BaseException:
-            sink.abort()
-            raise
-        progress.file_done()
-        return Entry(
-            name=file.name,
-            size=reader.position,
-            sha256=digests.sha256,
-            source_etag=reader.etag,
-            path=self._path_of(file.name),
-            time=datetime.now(timezone.utc),
-            stored_version=stored.version,
-        )
+    def _next(self) -> Piece | None:
+        """Return the next piece: of a file that is begun, so that few are open at once, else of the next file."""
+        with self._change:
+            while True:
+                if self._pieces:
+                    self._busy += 1
+                    return self._pieces.popleft()
+                if self._queued:
+                    self._busy += 1
+                    return Piece(self._begin(self._queued.popleft()))
+                if not self._busy:
+                    self._change.notify_all()
+                    return None
+                self._change.wait()
 
-    def _pump(self, reader: FileReader, sink: Sink, digests: Digests, progress: Progress) -> None:
-        size = sink.chunk_size if reader.size is None else max(1, min(sink.chunk_size, reader.size))
-        buffer = memoryview(bytearray(size))
-        offset = filled = 0
-        while True:
-            count = reader.readinto(buffer[filled:])
-            progress.add(count)
-            filled += count
-            if filled and (count == 0 or filled == len(buffer)):
-                digests.update(buffer[:filled])
-                sink.write(offset, buffer[:filled])
-                offset, filled = offset + filled, 0
-            if count == 0:
-                return
+    def _begin(self, file: RemoteFile) -> FileTransfer:
+        transfer = FileTransfer(file, self._around, part_size=self._part_size_for(file))
+        self._begun.add(transfer)
+        return transfer
+
+    def _part_size_for(self, file: RemoteFile) -> int:
+        """Return how finely to split: so that the connections which no other file needs have something to do."""
+        smallest = min(_MIN_PART, self._part_size)
+        if len(self._queued) >= self._concurrency:
+            return self._part_size
+        if file.size is None:
+            return smallest
+        share = -(-file.size // self._concurrency)
+        return max(smallest, min(self._part_size, -(-share // _MIB) * _MIB))
+
+    def _done(self, transfer: FileTransfer, following: Sequence[Piece]) -> None:
+        with self._change:
+            self._busy -= 1
+            self._pieces.extend(following)
+            if transfer.is_over:
+                self._begun.discard(transfer)
+                self._ended.put(transfer)
+            self._change.notify_all()

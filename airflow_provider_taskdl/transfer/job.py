@@ -12,6 +12,7 @@ from airflow_provider_taskdl.exceptions import ConnectionConfigError, Destinatio
 from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.engine import Engine, OnError, Outcome
+from airflow_provider_taskdl.transfer.file_transfer import Surroundings
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, write_entries
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
@@ -20,6 +21,8 @@ from airflow_provider_taskdl.transfer.reader import RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Store
 
 log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class DownloadJob:
     :param overwrite: ``verified``, ``always`` or ``never``.
     :param on_error: ``collect`` or ``fail_fast``.
     :param concurrency: Connections over all files.
+    :param part_size: Bytes of a part; longer files are fetched in parts, several at once.
     :param retry: How patient to be with the network.
     :raises ConnectionConfigError: A parameter is none of these.
     """
@@ -73,6 +77,7 @@ class DownloadJob:
         overwrite: Overwrite = "verified",
         on_error: OnError = "collect",
         concurrency: int = 8,
+        part_size: int = 16 * MIB,
         retry: RetryPolicy | None = None,
     ) -> None:
         if overwrite not in ("verified", "always", "never"):
@@ -83,8 +88,9 @@ class DownloadJob:
             raise ConnectionConfigError(f"concurrency must be 1 ... 256, not {concurrency}")
         self._list_files, self._client, self._store, self._path_of = list_files, client, store, path_of
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
-        self._concurrency, self._retry = concurrency, retry or RetryPolicy()
+        self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
         self._cancelled = threading.Event()
+        self._engine: Engine | None = None
 
     def run(self) -> Result:
         """Fetch what is not there yet and return all of it.
@@ -111,6 +117,8 @@ class DownloadJob:
         """Stop the transfer from another thread or a signal; nothing half-written stays under a file's name."""
         self._cancelled.set()
         self._client.close()
+        if self._engine is not None:
+            self._engine.cancel()
 
     def _carry_out(self, plan: Plan, links: LinkSource) -> Result:
         task = plan.remote_task_id
@@ -122,18 +130,23 @@ class DownloadJob:
         if plan.to_fetch:
             self._withdraw_manifest(plan)
         progress = Progress(len(sizes), total)
-        engine = Engine(
+        around = Surroundings(
             links=links,
             client=self._client,
             store=self._store,
             path_of=self._path_of,
-            concurrency=self._concurrency,
-            on_error=self._on_error,
             replace=self._overwrite != "never",
             retry=self._retry,
+            progress=progress,
+        )
+        self._engine = Engine(
+            around,
+            concurrency=self._concurrency,
+            part_size=self._part_size,
+            on_error=self._on_error,
             cancelled=self._cancelled,
         )
-        outcome = engine.fetch(plan.to_fetch, progress, lambda fetched: self._save(plan, fetched))
+        outcome = self._engine.fetch(plan.to_fetch, lambda fetched: self._save(plan, fetched))
         entries = _in_order(plan, outcome.fetched)
         log.info(
             "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals

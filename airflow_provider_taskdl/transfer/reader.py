@@ -1,4 +1,4 @@
-"""One file from its host, first byte to last, mending on the way what a network breaks.
+"""A file or a part of it from its host, in order, mending on the way what a network breaks.
 
 Retry and resume are one mechanism: whatever goes wrong, the next request asks for the bytes from where the last one
 stopped, under the condition that the file is still the same (RFC 9110 §13.1.5, §14).
@@ -21,11 +21,11 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
     TransferError,
 )
-from airflow_provider_taskdl.listing import Link, RemoteFile
+from airflow_provider_taskdl.listing import Link
 from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
-from airflow_provider_taskdl.transfer.digest import announced_digests
 from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.source import Source, no_end
 
 _WEATHER = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -53,31 +53,35 @@ class Cancelled(Exception):
     """The transfer was told to stop."""
 
 
-class FileReader:
-    """Reads a file of the listing in order.
+class RangeReader:
+    """Reads a file, or the part of it from ``start`` to ``end``, in order.
 
-    :param file: The file.
+    :param source: The file, and what is known of it.
     :param links: Gives its current link.
     :param client: Fetches links.
     :param retry: How patient to be.
-    :param cancelled: Set when the whole transfer is to stop.
-    :ivar size: Bytes of the file, as far as they are known; after :meth:`open`.
-    :ivar etag: The file's ETag at the host, if it has one.
-    :ivar digests: What the host announced of the whole file.
+    :param cancelled: Set when this is to stop.
+    :param start: The first byte that is wanted.
+    :param end: The byte after the last one that is wanted; without one the whole rest is asked for. A host that knows
+        no ranges sends the whole file all the same, and then there is no end.
+    :ivar position: The next byte.
     :ivar retries: Failures mended so far.
     """
 
     def __init__(
-        self, file: RemoteFile, links: LinkSource, client: LinkClient, retry: RetryPolicy, cancelled: threading.Event
+        self,
+        source: Source,
+        links: LinkSource,
+        client: LinkClient,
+        retry: RetryPolicy,
+        cancelled: threading.Event,
+        start: int = 0,
+        end: int | None = None,
     ) -> None:
-        self.file, self._links, self._client, self._retry, self._cancelled = file, links, client, retry, cancelled
-        self.size: int | None = file.size
-        self.etag: str | None = None
-        self.digests: dict[str, str] = {}
+        self._source, self._links, self._client = source, links, client
+        self._retry, self._cancelled = retry, cancelled
+        self.position, self.end = start, end
         self.retries = 0
-        self.position = 0
-        self._last_modified: str | None = None
-        self._known = False
         self._response: Response | None = None
         self._to_skip = 0
         self._failures = 0
@@ -85,7 +89,7 @@ class FileReader:
         self._scratch = memoryview(bytearray(0))
 
     def open(self) -> None:
-        """Ask for the file, so that its size and validator are known.
+        """Ask for the bytes, so that the file's size and validator are known.
 
         :raises TransferError: As for :meth:`readinto`.
         """
@@ -93,7 +97,7 @@ class FileReader:
             self._connect()
 
     def readinto(self, view: memoryview) -> int:
-        """Fill the front of ``view`` with the next bytes and return how many; 0 when the file is complete.
+        """Fill the front of ``view`` with the next bytes and return how many; 0 when there are no more.
 
         :raises LinkExpiredError: The link and a fresh one were refused as expired.
         :raises LinkRefusedError: They were refused for another reason.
@@ -104,15 +108,18 @@ class FileReader:
         :raises Cancelled: The transfer is to stop.
         """
         while True:
+            if self.end is not None and self.position >= self.end:
+                return self._finish()
             self.open()
             response = self._response
             if response is None:
                 continue
+            wanted = view if self.end is None else view[: self.end - self.position]
             try:
-                count = response.readinto(self._skip_view() if self._to_skip else view)
+                count = response.readinto(self._skip_view() if self._to_skip else wanted)
             except ConnectionBroken as error:
-                if self.position == self.size and not self._to_skip:
-                    return self._end()  # only the mark of the answer's end is missing
+                if self.position == self._source.size and not self._to_skip:
+                    return self._finish()  # only the mark of the answer's end is missing
                 self._failed(str(error))
                 continue
             if self._cancelled.is_set():
@@ -120,13 +127,14 @@ class FileReader:
             if count and self._to_skip:
                 self._to_skip -= count
             elif count:
-                if self.size is not None and self.position + count > self.size:
-                    raise IntegrityError(f"the file host sends more than the {self.size} bytes that were announced")
+                size = self._source.size
+                if size is not None and self.position + count > size:
+                    raise IntegrityError(f"the file host sends more than the {size} bytes that were announced")
                 self.position += count
                 self._failures, self._renewed = 0, False
                 return count
-            elif self.position == self.size or (self.size is None and not self._to_skip):
-                return self._end()
+            elif self.position == self._source.size or (self._source.size is None and not self._to_skip):
+                return self._finish()
             else:
                 self._failed(f"the host's answer ended at byte {self.position}")
 
@@ -136,7 +144,7 @@ class FileReader:
             self._response.close()
             self._response = None
 
-    def _end(self) -> int:
+    def _finish(self) -> int:
         self.close()
         return 0
 
@@ -149,17 +157,12 @@ class FileReader:
         if self._cancelled.is_set():
             raise Cancelled
         try:
-            link = self._links.current(self.file.name)
+            link = self._links.current(self._source.file.name)
         except TaskApiError as error:
             self._api_failed(error)
             return
-        fields = {}
-        if self.position:
-            fields["Range"] = f"bytes={self.position}-"
-            if self.etag and not self.etag.startswith("W/"):
-                fields["If-Range"] = self.etag
         try:
-            response = self._client.get(link.reveal(), fields)
+            response = self._client.get(link.reveal(), self._fields())
         except ConnectionBroken as error:
             self._failed(str(error))
             return
@@ -171,13 +174,24 @@ class FileReader:
             self.close()
             raise
 
+    def _fields(self) -> dict[str, str]:
+        if not self.position and self.end is None:
+            return {}  # a file of no bytes has no range
+        fields = {"Range": f"bytes={self.position}-{'' if self.end is None else self.end - 1}"}
+        if self._source.strong_etag is not None:
+            fields["If-Range"] = self._source.strong_etag
+        return fields
+
     def _judge(self, response: Response, link: Link) -> None:
         status = response.status
-        if status == 200 or (status == 204 and self.file.size == 0):
-            self._begin(response)
-        elif status == 206 and self.position:
-            self._resume(response)
-        elif status == 416 and self.position:
+        ranged = bool(self.position) or self.end is not None
+        if status == 200 or (status == 204 and self._source.file.size == 0):
+            self._take_whole(response)
+        elif status == 206 and ranged:
+            self._take_range(response)
+        elif status in (400, 416) and ranged and not self._source.is_known:
+            self._without_range()  # as for a file of no bytes; a refusal of the link itself comes again
+        elif status == 416 and ranged:
             raise SourceChangedError(f"the file host has no byte {self.position} any more")
         elif status in _WEATHER:
             self._failed(f"the host answered HTTP {status}", parse_retry_after(response.headers.get("Retry-After")))
@@ -186,69 +200,47 @@ class FileReader:
         else:
             raise TransferError(f"the file host answered HTTP {status}, which is no file", target=response.shown)
 
-    def _begin(self, response: Response) -> None:
+    def _without_range(self) -> None:
+        self.close()
+        self.end = None
+
+    def _take_whole(self, response: Response) -> None:
         """Take an answer that starts at the file's first byte."""
-        encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
-        if encoding not in ("identity", "") and (self.file.size is None or response.length != self.file.size):
-            raise TransferError(f"the file host sends the file encoded as {encoding}, which was not asked for",
-                                target=response.shown, retryable=False)  # fmt: skip
-        if not self._known:
-            self._learn(response)
-            return
-        # A Range was asked for and the whole file came.
-        self._check_same(response, response.length)
-        self._learn_size(response)
-        self._to_skip = self.position
+        source = self._source
+        source.check_encoding(response, response.length)
+        if source.is_known:  # a range was asked for and the whole file came
+            source.check_same(response, response.length, self.position)
+            source.learn_size(response, response.length)
+            self._to_skip = self.position
+        else:
+            source.learn(response, response.length, whole=True)
+            self.end = None
 
-    def _learn(self, response: Response) -> None:
-        self._known = True
-        self.etag = response.headers.get("ETag")
-        self._last_modified = response.headers.get("Last-Modified")
-        self.digests = announced_digests(response.headers)
-        self._learn_size(response)
-
-    def _learn_size(self, response: Response) -> None:
-        if response.length is None:
-            if self.size is None and not response.ends_itself:
-                raise _no_end(response)
-            return
-        if self.file.size is not None and response.length != self.file.size:
-            raise IntegrityError(
-                f"the service announced {self.file.size} bytes, the file host has {response.length}",
-                target=response.shown,
-            )
-        self.size = response.length
-
-    def _resume(self, response: Response) -> None:
+    def _take_range(self, response: Response) -> None:
+        source = self._source
         match = _CONTENT_RANGE.fullmatch((response.headers.get("Content-Range") or "").strip())
-        if not match or int(match[1]) != self.position or int(match[2]) < self.position:
+        if (
+            not match
+            or int(match[1]) != self.position
+            or int(match[2]) < self.position
+            or (self.end is not None and int(match[2]) >= self.end)
+        ):
             self._failed(f"the host answered the range from byte {self.position} with another one")
             return
         total = None if match[3] == "*" else int(match[3])
-        self._check_same(response, total)
-        if self.size is None and total is None:
-            raise _no_end(response)  # nothing says that this range is the last
-        self.size = total if self.size is None else self.size
-
-    def _check_same(self, response: Response, total: int | None) -> None:
-        """Prove that the answer is of the same file; without a proof the file must be read again."""
-        etag, modified = response.headers.get("ETag"), response.headers.get("Last-Modified")
-        changed = (
-            (total is not None and self.size is not None and total != self.size)
-            or (etag is not None and self.etag is not None and etag != self.etag)
-            or (modified is not None and self._last_modified is not None and modified != self._last_modified)
-        )
-        # A weak ETag speaks of the same meaning, not of the same bytes. Of no byte there is nothing to prove.
-        strong = etag is not None and not etag.startswith("W/")
-        same = (strong and etag == self.etag) or (modified is not None and modified == self._last_modified)
-        proved = same or (self.position == 0 and announced_digests(response.headers) == self.digests)
-        if changed:
-            raise SourceChangedError(f"the file at the host changed after {self.position} bytes of it were read")
-        if not proved:
-            raise SourceChangedError(
-                f"the connection broke at byte {self.position}, and the file host gives no ETag or date that proves "
-                "the rest to be of the same file"
-            )
+        if source.is_known:
+            source.check_same(response, total, self.position)
+        elif total is None:
+            self._without_range()  # nothing says where the file ends
+            return
+        else:
+            source.check_encoding(response, total)
+            source.learn(response, total, whole=int(match[2]) + 1 == total)
+        if source.size is None and total is None:
+            raise no_end(response)  # nothing says that this range is the last
+        source.size = total if source.size is None else source.size
+        if self.end is not None and source.size is not None:
+            self.end = min(self.end, source.size)
 
     def _refused(self, response: Response, link: Link) -> None:
         code = _error_code(response.read_some(4096))
@@ -258,7 +250,7 @@ class FileReader:
             # Once per stretch: a refusal can have other reasons than age, and must not become a loop.
             self._renewed = True
             try:
-                self._links.renew(self.file.name, link)
+                self._links.renew(self._source.file.name, link)
             except TaskApiError as error:
                 self._renewed = False  # there was no fresh link to be refused
                 self._api_failed(error)
@@ -280,7 +272,7 @@ class FileReader:
             raise Cancelled
         self._failures += 1
         if self._failures > self._retry.failures:
-            of = "" if self.size is None else f" of {self.size}"
+            of = "" if self._source.size is None else f" of {self._source.size}"
             raise TransferError(
                 f"gave up at byte {self.position}{of} after {self._failures} failures in a row without a new byte; "
                 f"the last: {why}"
@@ -289,11 +281,6 @@ class FileReader:
         wait = max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), retry_after or 0.0)
         if self._cancelled.wait(wait):
             raise Cancelled
-
-
-def _no_end(response: Response) -> IntegrityError:
-    why = "neither the service nor the file host says how long the file is, so a cut cannot be seen"
-    return IntegrityError(why, target=response.shown)
 
 
 def _error_code(body: bytes) -> str | None:

@@ -59,8 +59,21 @@ class Sink(Protocol):
     def holds(self, start: int, end: int) -> bool:
         """Tell whether an earlier process has left this part here, for the same version of the file."""
 
-    def read_back(self, start: int, view: memoryview) -> bool:
-        """Fill ``view`` with a part that is held; False if it is damaged or this store cannot give it back."""
+    def read_back(self, start: int, view: memoryview) -> str | None:
+        """Fill ``view`` with a part that is held, and return what :meth:`note` was told of it.
+
+        Without a result the part is there, but this store cannot give it back.
+
+        :raises DestinationError: The store refused.
+        """
+
+    def note(self, end: int, sha256: str) -> None:
+        """Remember, for a later process, that all parts before ``end`` are there.
+
+        :param end: The byte after them.
+        :param sha256: Digest of the file up to there.
+        :raises DestinationError: The store refused.
+        """
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take bytes.

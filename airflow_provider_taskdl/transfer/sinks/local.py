@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import shutil
 import uuid
@@ -11,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Stored, write_whole
+from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
+from airflow_provider_taskdl.transfer.sinks.journal import Journal
 
 _MAX_SMALL = 64 * 1024 * 1024
 _CLOSED = -1
@@ -45,9 +48,17 @@ class LocalStore:
                     continue
         return found
 
-    def open(self, name: str, *, size: int | None, replace: bool) -> LocalSink:
-        """Begin a file."""
-        return LocalSink(self.root, name, replace=replace)
+    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> LocalSink:
+        """Begin a file, or go on with one that an earlier process has left unfinished."""
+        return LocalSink(self.root, name, origin, part_size=part_size, replace=replace)
+
+    def sha256(self, name: str) -> str:
+        """Return the digest of a file that is there."""
+        digest = hashlib.sha256()
+        with _explained(self.root / name), (self.root / name).open("rb") as file:
+            while chunk := file.read(1024 * 1024):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -71,20 +82,57 @@ class LocalStore:
 class LocalSink:
     """A file that is written beside its destination and moved there when it is complete.
 
+    A file that comes in parts has a journal, by which a later process goes on where this one was ended.
+
     :param root: The destination.
     :param name: The file's name there.
+    :param origin: The file's version at its host.
+    :param part_size: Bytes of a part.
     :param replace: Whether a file of that name may be replaced.
     """
 
+    ordered = False
     chunk_size = 1024 * 1024
 
-    def __init__(self, root: Path, name: str, *, replace: bool) -> None:
+    def __init__(self, root: Path, name: str, origin: Origin, *, part_size: int, replace: bool) -> None:
         self._target = root / name
-        self._part = root / OWN_FOLDER / f"{uuid.uuid4().hex}.part"
         self._replace = replace
-        with _explained(self._part):
-            self._part.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self.part_size = part_size
+        self._journal: Journal | None = None
+        with _explained(self._target):
+            (root / OWN_FOLDER).mkdir(parents=True, exist_ok=True)
+            # Always the same name, so that what a killed process left is found, and goes when the file is complete.
+            label = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+            self._part = root / OWN_FOLDER / f"{label}.part"
+            self._file = _open_alone(self._part)
+            if self._file == _CLOSED:  # another process is writing this very file
+                self._part = root / OWN_FOLDER / f"{uuid.uuid4().hex}.part"
+                self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            elif origin.is_certain and (origin.size or 0) > part_size:
+                self._journal = Journal.open(self._part.with_suffix(".journal"), origin, part_size)
+                self.part_size = self._journal.part_size
+            if self._journal is None or not self._journal.digests:
+                os.ftruncate(self._file, 0)
+                if origin.size:
+                    _reserve(self._file, origin.size)
+
+    def holds(self, start: int, end: int) -> bool:
+        """Tell whether an earlier process has left this part here."""
+        return self._journal is not None and end in self._journal.digests
+
+    def read_back(self, start: int, view: memoryview) -> str | None:
+        """Fill ``view`` with a part that is held."""
+        with _explained(self._target):
+            filled = 0
+            while filled < len(view) and (count := os.preadv(self._file, [view[filled:]], start + filled)):
+                filled += count
+        return None if self._journal is None else self._journal.digests[start + len(view)]
+
+    def note(self, end: int, sha256: str) -> None:
+        """Write to the journal that all parts before ``end`` are there."""
+        if self._journal is not None:
+            with _explained(self._target):
+                self._journal.add(end, sha256)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take bytes, in any order."""
@@ -98,27 +146,60 @@ class LocalSink:
         with _explained(self._target):
             os.fsync(self._file)
             stored = _stored(os.fstat(self._file))
-            self._close()
             if self._replace:
                 os.replace(self._part, self._target)
             else:
                 os.link(self._part, self._target)  # unlike a rename, it fails if the name is taken
                 os.unlink(self._part)
+            self._close()
+            if self._journal is not None:
+                self._journal.remove()
             _sync_directory(self._target.parent)
             return stored
 
-    def abort(self) -> None:
-        """Remove the part file."""
-        self._close()
+    def abort(self, *, keep: bool = False) -> None:
+        """Remove the part file, or leave it with its journal for a later process."""
         try:
-            self._part.unlink(missing_ok=True)
+            if not (keep and self._journal is not None):
+                if self._file != _CLOSED:  # while it is locked, the name is ours
+                    self._part.unlink(missing_ok=True)
+                if self._journal is not None:
+                    self._journal.remove()
         except OSError:
             pass  # what is left is in our own folder and under no file's name
+        self._close()
 
     def _close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
         file, self._file = self._file, _CLOSED
         if file != _CLOSED:
             os.close(file)
+
+
+def _open_alone(path: Path) -> int:
+    """Open a file that no other process has open this way; ``_CLOSED`` if one has."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass  # another process has just moved it to its destination
+        except OSError:
+            os.close(file)
+            return _CLOSED
+        os.close(file)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Take the space now, so that a full disk shows before the bytes come."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
 
 
 def _stored(stat: os.stat_result) -> Stored:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Stored, write_whole
+from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
 
 _MAX_SMALL = 64 * 1024 * 1024
 # From so many names on, one listing costs less than a question for each.
@@ -28,11 +29,10 @@ class ObjectStore:
 
     :param fs: The file system, with its credentials.
     :param root: The prefix inside it, without a trailing slash.
-    :param part_size: Bytes per part of an upload.
     """
 
-    def __init__(self, fs: Any, root: str, *, part_size: int) -> None:
-        self._fs, self._root, self._part_size = fs, root.rstrip("/"), part_size
+    def __init__(self, fs: Any, root: str) -> None:
+        self._fs, self._root = fs, root.rstrip("/")
         self._defers: bool | None = None
 
     def prepare(self, needed: int) -> None:
@@ -59,13 +59,21 @@ class ObjectStore:
         by_path = {str(info["name"]).strip("/"): info for info in infos if info.get("type") == "file"}
         return {name: _stored(by_path[p]) for path, name in wanted.items() if (p := path.strip("/")) in by_path}
 
-    def open(self, name: str, *, size: int | None, replace: bool) -> ObjectSink:
+    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> ObjectSink:
         """Begin a file."""
-        block = max(self._part_size, _MIN_PART, -(-(size or 0) // _MAX_PARTS))
+        block = max(part_size, _MIN_PART, -(-(origin.size or 0) // _MAX_PARTS))
         with self._explained(name):
             if self._defers is None:
                 self._defers = self._commits_late()
-            return ObjectSink(self, name, block=block, replace=replace, defers=self._defers)
+            return ObjectSink(self, name, block=block, part_size=part_size, replace=replace, defers=self._defers)
+
+    def sha256(self, name: str) -> str:
+        """Return the digest of a file that is there."""
+        digest = hashlib.sha256()
+        with self._explained(name), self._fs.open(self._path(name), "rb") as file:
+            while chunk := file.read(1024 * 1024):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -146,14 +154,19 @@ class ObjectSink:
 
     :param store: The destination.
     :param name: The file's name there.
-    :param block: Bytes per part.
+    :param block: Bytes per part of the upload.
+    :param part_size: Bytes of a part of the file.
     :param replace: Whether an object of that name may be replaced.
     :param defers: Whether nothing shows before the commit; a temporary object is written otherwise.
     """
 
+    ordered = True
     chunk_size = 1024 * 1024
 
-    def __init__(self, store: ObjectStore, name: str, *, block: int, replace: bool, defers: bool) -> None:
+    def __init__(
+        self, store: ObjectStore, name: str, *, block: int, part_size: int, replace: bool, defers: bool
+    ) -> None:
+        self.part_size = part_size
         self._store, self._name, self._replace, self._defers = store, name, replace, defers
         self._target = store._path(name)
         self._writes_to = self._target if defers else store._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.part")
@@ -161,6 +174,16 @@ class ObjectSink:
         self._file = store._fs.open(self._writes_to, "wb", block_size=block, **options)
         self._position = 0
         self._done = False
+
+    def holds(self, start: int, end: int) -> bool:
+        """Tell that nothing is left of earlier processes: fsspec has no way to go on with an upload."""
+        return False
+
+    def read_back(self, start: int, view: memoryview) -> None:
+        """Give nothing back."""
+
+    def note(self, end: int, sha256: str) -> None:
+        """Forget it, for the same reason."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take the next bytes."""
@@ -187,7 +210,7 @@ class ObjectSink:
             self._done = True
             return self._check(self._target)
 
-    def abort(self) -> None:
+    def abort(self, *, keep: bool = False) -> None:
         """Give the upload up; remove the temporary object."""
         if self._done:
             return
