@@ -64,6 +64,7 @@ class RangeReader:
     :param start: The first byte that is wanted.
     :param end: The byte after the last one that is wanted; without one the whole rest is asked for. A host that knows
         no ranges sends the whole file all the same, and then there is no end.
+    :ivar source: The file, and what is known of it.
     :ivar position: The next byte.
     :ivar retries: Failures mended so far.
     """
@@ -78,7 +79,7 @@ class RangeReader:
         start: int = 0,
         end: int | None = None,
     ) -> None:
-        self._source, self._links, self._client = source, links, client
+        self.source, self._links, self._client = source, links, client
         self._retry, self._cancelled = retry, cancelled
         self.position, self.end = start, end
         self.retries = 0
@@ -118,7 +119,7 @@ class RangeReader:
             try:
                 count = response.readinto(self._skip_view() if self._to_skip else wanted)
             except ConnectionBroken as error:
-                if self.position == self._source.size and not self._to_skip:
+                if self.position == self.source.size and not self._to_skip:
                     return self._finish()  # only the mark of the answer's end is missing
                 self._failed(str(error))
                 continue
@@ -127,13 +128,13 @@ class RangeReader:
             if count and self._to_skip:
                 self._to_skip -= count
             elif count:
-                size = self._source.size
+                size = self.source.size
                 if size is not None and self.position + count > size:
                     raise IntegrityError(f"the file host sends more than the {size} bytes that were announced")
                 self.position += count
                 self._failures, self._renewed = 0, False
                 return count
-            elif self.position == self._source.size or (self._source.size is None and not self._to_skip):
+            elif self.position == self.source.size or (self.source.size is None and not self._to_skip):
                 return self._finish()
             else:
                 self._failed(f"the host's answer ended at byte {self.position}")
@@ -157,7 +158,7 @@ class RangeReader:
         if self._cancelled.is_set():
             raise Cancelled
         try:
-            link = self._links.current(self._source.file.name)
+            link = self._links.current(self.source.file.name)
         except TaskApiError as error:
             self._api_failed(error)
             return
@@ -178,18 +179,18 @@ class RangeReader:
         if not self.position and self.end is None:
             return {}  # a file of no bytes has no range
         fields = {"Range": f"bytes={self.position}-{'' if self.end is None else self.end - 1}"}
-        if self._source.strong_etag is not None:
-            fields["If-Range"] = self._source.strong_etag
+        if self.source.strong_etag is not None:
+            fields["If-Range"] = self.source.strong_etag
         return fields
 
     def _judge(self, response: Response, link: Link) -> None:
         status = response.status
         ranged = bool(self.position) or self.end is not None
-        if status == 200 or (status == 204 and self._source.file.size == 0):
+        if status == 200 or (status == 204 and self.source.file.size == 0):
             self._take_whole(response)
         elif status == 206 and ranged:
             self._take_range(response)
-        elif status in (400, 416) and ranged and not self._source.is_known:
+        elif status in (400, 416) and ranged and not self.source.is_known:
             self._without_range()  # as for a file of no bytes; a refusal of the link itself comes again
         elif status == 416 and ranged:
             raise SourceChangedError(f"the file host has no byte {self.position} any more")
@@ -206,7 +207,7 @@ class RangeReader:
 
     def _take_whole(self, response: Response) -> None:
         """Take an answer that starts at the file's first byte."""
-        source = self._source
+        source = self.source
         source.check_encoding(response, response.length)
         if source.is_known:  # a range was asked for and the whole file came
             source.check_same(response, response.length, self.position)
@@ -217,7 +218,7 @@ class RangeReader:
             self.end = None
 
     def _take_range(self, response: Response) -> None:
-        source = self._source
+        source = self.source
         match = _CONTENT_RANGE.fullmatch((response.headers.get("Content-Range") or "").strip())
         if (
             not match
@@ -250,7 +251,7 @@ class RangeReader:
             # Once per stretch: a refusal can have other reasons than age, and must not become a loop.
             self._renewed = True
             try:
-                self._links.renew(self._source.file.name, link)
+                self._links.renew(self.source.file.name, link)
             except TaskApiError as error:
                 self._renewed = False  # there was no fresh link to be refused
                 self._api_failed(error)
@@ -272,7 +273,7 @@ class RangeReader:
             raise Cancelled
         self._failures += 1
         if self._failures > self._retry.failures:
-            of = "" if self._source.size is None else f" of {self._source.size}"
+            of = "" if self.source.size is None else f" of {self.source.size}"
             raise TransferError(
                 f"gave up at byte {self.position}{of} after {self._failures} failures in a row without a new byte; "
                 f"the last: {why}"

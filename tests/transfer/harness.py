@@ -21,9 +21,10 @@ from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.reader import FileReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
+from airflow_provider_taskdl.transfer.source import Source
 
 FAST = RetryPolicy(failures=4, base=0.01, cap=0.02)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -84,7 +85,7 @@ class Read:
     """A file that was read: its bytes, its reader and how often its task was listed anew."""
 
     data: bytes
-    reader: FileReader
+    reader: RangeReader
     listings: int
 
 
@@ -110,7 +111,7 @@ def read(
     data = bytearray() if onto is None else onto
     buffer = memoryview(bytearray(view))
     with link_client(timeout=timeout) as client:
-        reader = FileReader(first.files[0], LinkSource(first, lister), client, retry, threading.Event())
+        reader = RangeReader(Source(first.files[0]), LinkSource(first, lister), client, retry, threading.Event())
         try:
             while count := reader.readinto(buffer):
                 data += buffer[:count]
