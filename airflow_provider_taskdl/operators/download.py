@@ -146,7 +146,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             try:
                 # Made first: a wait of days should not end in a parameter that is wrong.
                 destination = self._make_destination()
-                self._job = self._make_job(hook, destination)
+                self._job = self._make_job(context, hook, destination)
                 if wait is not None:
                     wait(hook)
                 return self._download(context, hook, self._job, destination)
@@ -226,7 +226,9 @@ class DownloadToObjectStorageOperator(BaseOperator):
             raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
         return Destination(self.destination, part_size=self.part_size)
 
-    def _make_job(self, hook: TaskApiHook, destination: Destination) -> DownloadJob:
+    def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
+        from airflow_provider_taskdl.operators.checkpoint import checkpoint_for
+        from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
         from airflow_provider_taskdl.transfer.client import LinkClient
         from airflow_provider_taskdl.transfer.host_rules import HostRules
         from airflow_provider_taskdl.transfer.job import DownloadJob
@@ -251,6 +253,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             on_error=self.on_error,
             concurrency=self.concurrency,
             part_size=self.part_size,
+            checkpoint=checkpoint_for(context, StoreCheckpoint(destination.store)),
         )
 
 

@@ -70,6 +70,8 @@ class Engine:
         self._begun: set[FileTransfer] = set()
         self._ended: queue.SimpleQueue[FileTransfer] = queue.SimpleQueue()
         self._crash: BaseException | None = None
+        # Of small files a few seconds' worth may be fetched again after a kill, of big ones none.
+        self._big_arrived = False
 
     def cancel(self) -> None:
         """Stop: files that are on their way are given up, reads that wait end at once."""
@@ -102,7 +104,8 @@ class Engine:
                     self.cancel()
                 if line := self._around.progress.due_line():
                     log.info("%s", line)
-                if unsaved and time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES:
+                if unsaved and (self._big_arrived or time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES):
+                    self._big_arrived = False
                     save(outcome.fetched)
                     saved_at, unsaved = time.monotonic(), False
         except BaseException:  # a kill or a time-out of the task arrives here too
@@ -130,6 +133,7 @@ class Engine:
         outcome.retries += transfer.retries
         if transfer.entry is not None:
             outcome.fetched[name] = transfer.entry
+            self._big_arrived |= transfer.entry.size > self._part_size
             return True
         if isinstance(error, TaskDownloadError):
             outcome.failed[name] = error

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, DownloadFailedError
 from airflow_provider_taskdl.listing import FileListing
+from airflow_provider_taskdl.transfer.checkpoint import Checkpoint, StoreCheckpoint
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.engine import Engine, OnError, Outcome
 from airflow_provider_taskdl.transfer.file_transfer import Surroundings
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, write_entries
+from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, write_entries
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
 from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
@@ -62,6 +63,7 @@ class DownloadJob:
     :param concurrency: Connections over all files.
     :param part_size: Bytes of a part; longer files are fetched in parts, several at once.
     :param retry: How patient to be with the network.
+    :param checkpoint: Remembers what has arrived; beside the data by default.
     :raises ConnectionConfigError: A parameter is none of these.
     """
 
@@ -79,6 +81,7 @@ class DownloadJob:
         concurrency: int = 8,
         part_size: int = 16 * MIB,
         retry: RetryPolicy | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         if overwrite not in ("verified", "always", "never"):
             raise ConnectionConfigError(f"overwrite must be 'verified', 'always' or 'never', not {overwrite!r}")
@@ -90,6 +93,7 @@ class DownloadJob:
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
         self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
         self._cancelled = threading.Event()
+        self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store)
         self._engine: Engine | None = None
 
     def run(self) -> Result:
@@ -108,6 +112,7 @@ class DownloadJob:
                 remote_task_id=listing.remote_task_id,
                 overwrite=self._overwrite,
                 path_of=self._path_of,
+                unfinished=self._checkpoint.load(listing.remote_task_id),
             )
             return self._carry_out(plan, LinkSource(listing, self._list_files))
         finally:
@@ -156,7 +161,7 @@ class DownloadJob:
             raise _failure(plan, outcome)
         write_entries(self._store, manifest_name(task), task, entries)
         with suppress(DestinationError):  # from here on the manifest holds, whatever else lies beside it
-            self._store.remove_small(checkpoint_name(task))
+            self._checkpoint.clear(task)
         return Result(entries, self._path_of(manifest_name(task)), progress.seconds)
 
     def _withdraw_manifest(self, plan: Plan) -> None:
@@ -169,9 +174,7 @@ class DownloadJob:
     def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> None:
         """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
         try:
-            write_entries(
-                self._store, checkpoint_name(plan.remote_task_id), plan.remote_task_id, _in_order(plan, fetched)
-            )
+            self._checkpoint.save(plan.remote_task_id, _in_order(plan, fetched))
         except DestinationError as error:
             log.warning("The checkpoint could not be written: %s", error)
 

@@ -67,7 +67,11 @@ def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, E
 
     :raises DestinationError: The store refused to read it.
     """
-    content = store.read_small(name)
+    return parse_entries(store.read_small(name), remote_task_id)
+
+
+def parse_entries(content: bytes | str | None, remote_task_id: str) -> Mapping[str, Entry]:
+    """Return the entries in the text of a manifest or checkpoint, as :func:`read_entries` does."""
     if content is None:
         return {}
     try:
@@ -82,5 +86,9 @@ def write_entries(store: Store, name: str, remote_task_id: str, entries: Iterabl
 
     :raises DestinationError: The store refused.
     """
-    manifest = Manifest(remote_task_id=remote_task_id, files=tuple(entries))
-    store.write_small(name, manifest.model_dump_json(indent=2).encode())
+    store.write_small(name, format_entries(remote_task_id, entries, indent=2).encode())
+
+
+def format_entries(remote_task_id: str, entries: Iterable[Entry], *, indent: int | None = None) -> str:
+    """Return the text of a manifest or checkpoint."""
+    return Manifest(remote_task_id=remote_task_id, files=tuple(entries)).model_dump_json(indent=indent)

@@ -14,7 +14,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskNotReadyError,
 )
 from airflow_provider_taskdl.listing import FileListing, RemoteFile
-from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, read_entries
+from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, read_entries
 from airflow_provider_taskdl.transfer.names import check_names
 from airflow_provider_taskdl.transfer.sinks.base import Store
 
@@ -76,7 +76,7 @@ def choose(
 
 def make_plan(
     files: Sequence[RemoteFile], store: Store, *, remote_task_id: str, overwrite: Overwrite,
-    path_of: Callable[[str], str],
+    path_of: Callable[[str], str], unfinished: Mapping[str, Entry],
 ) -> Plan:  # fmt: skip
     """Decide which files are there already.
 
@@ -88,13 +88,14 @@ def make_plan(
     :param remote_task_id: The task.
     :param overwrite: ``verified``, ``always`` or ``never``.
     :param path_of: Gives a file's path for the manifest.
+    :param unfinished: What arrived in tries that did not finish, by name.
     :raises DestinationExistsError: ``never``, and there is a file that no unfinished try of this task has put there.
     :raises DestinationError: The destination could not be read.
     """
     names = [file.name for file in files]
     proofs: dict[str, Entry] = {}
     if overwrite != "always":
-        proofs.update(read_entries(store, checkpoint_name(remote_task_id), remote_task_id))
+        proofs.update(unfinished)
     if overwrite == "verified":
         proofs = {**read_entries(store, manifest_name(remote_task_id), remote_task_id), **proofs}
     there = store.find(names if overwrite == "never" else [name for name in names if name in proofs])

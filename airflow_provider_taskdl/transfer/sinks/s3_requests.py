@@ -1,0 +1,165 @@
+"""How requests reach an S3 store: small ones through the connection's own client, bulk bytes by signed links.
+
+The client reads, hashes and copies a body several times before it is on the wire. A signed link for one part, and the
+part's bytes straight into a kept connection, cost less than half of that. Such a link is a secret: it is made anew for
+each try and appears in no error. Whatever the client can do and this cannot (client certificates, other signatures,
+special proxies) is left to the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_taskdl.backoff import full_jitter, parse_retry_after
+from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.transfer.connection import ConnectionBroken
+from airflow_provider_taskdl.transfer.sinks.s3_line import Line, StaleConnection, line_like
+
+log = logging.getLogger(__name__)
+
+# What the client would be told as well.
+_FINAL = frozenset({"NoSuchUpload", "NoSuchBucket", "PreconditionFailed", "ConditionalRequestConflict"})
+_MAX_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often bulk bytes are sent again.
+
+    :param count: Tries in all.
+    :param base: Seconds that the first pause is at most.
+    :param cap: Seconds that any pause is at most, unless the store asks for more.
+    """
+
+    count: int = 6
+    base: float = 0.5
+    cap: float = 20.0
+
+
+class S3Requests:
+    """Talks to one bucket. May be used by many threads at once.
+
+    :param client: The boto3 client of the store's connection.
+    :param bucket: The bucket.
+    :param tries: How often bulk bytes are sent again; small calls are repeated by the client, as it is configured.
+    """
+
+    def __init__(self, client: Any, bucket: str, *, tries: Tries | None = None) -> None:
+        self._client, self._bucket, self._tries = client, bucket, tries or Tries()
+        self._line: Line | None = line_like(client)
+        self._proved = False
+
+    def call(self, operation: str, **params: Any) -> Any:
+        """Call the client.
+
+        :param operation: Name of its method.
+        :param params: Its parameters besides the bucket.
+        :raises DestinationError: The store refused; ``code`` says what it answered.
+        """
+        try:
+            return getattr(self._client, operation)(Bucket=self._bucket, **params)
+        except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
+            problem = _as_error(error, self.target(params.get("Key", "")))
+        raise problem  # outside the handler: what it caught may quote the request
+
+    def pages(self, operation: str, **params: Any) -> Iterator[Any]:
+        """Call the client until the store has no more to list.
+
+        :raises DestinationError: The store refused.
+        """
+        try:
+            yield from self._client.get_paginator(operation).paginate(Bucket=self._bucket, **params)
+        except Exception as error:  # noqa: BLE001
+            problem = _as_error(error, self.target(params.get("Key") or params.get("Prefix", "")))
+        else:
+            return
+        raise problem
+
+    def target(self, key: str) -> str:
+        """Return the address of an object, for people."""
+        return f"s3://{self._bucket}/{key}"
+
+    def put(
+        self,
+        operation: str,
+        data: memoryview,
+        *,
+        stop: threading.Event | None = None,
+        fields: Mapping[str, str] | None = None,
+        **params: Any,
+    ) -> str:
+        """Send bulk bytes and return their ETag.
+
+        :param operation: ``upload_part`` or ``put_object``.
+        :param data: The bytes.
+        :param stop: Ends it early, see :meth:`stop`.
+        :param fields: Header fields that stand for some of ``params``.
+        :param params: The operation's parameters besides bucket and body.
+        :raises DestinationError: The store refused, or cannot be reached.
+        """
+        params, target = {"Bucket": self._bucket, **params}, self.target(params["Key"])
+        stop, fields = stop or threading.Event(), fields or {}
+        failures = 0
+        while (line := self._line) is not None:
+            answer, wait = None, None
+            try:
+                answer = line.send(self._client, operation, params, fields, data, stop)
+            except StaleConnection:
+                continue
+            except ConnectionBroken as error:
+                problem = DestinationError(f"the connection to the store broke: {error}", target=target)
+            except Exception as error:  # noqa: BLE001 - no link could be made: the client has its own errors for that
+                problem = _as_error(error, target)
+                break
+            if stop.is_set():
+                raise DestinationError("the upload was given up", target=target)
+            failures += 1
+            if answer is not None:
+                if answer.status == 200:
+                    self._proved = True
+                    return answer.headers.get("ETag", "")
+                problem = answer.error(target)
+                if answer.code in _FINAL:
+                    raise problem
+                if not answer.passes:
+                    break
+                wait = parse_retry_after(answer.headers.get("Retry-After"))
+            elif not self._proved and failures > 1:
+                break
+            if failures >= self._tries.count:
+                raise problem
+            pause = full_jitter(failures, base=self._tries.base, cap=self._tries.cap)
+            stop.wait(min(wait or 0.0, _MAX_WAIT) + pause)
+        # Links may be refused where signed requests are not: by a policy, by a store that does not know them, by a
+        # network that only the client has the way through.
+        body = self.call(operation, Body=bytes(data), **{k: v for k, v in params.items() if k != "Bucket"})
+        if self._line is not None:
+            log.info("The store takes no bytes by signed links; they go through the client from here on")
+            self._line = None
+        return str(body.get("ETag", ""))
+
+    def stop(self, stop: threading.Event) -> None:
+        """End every :meth:`put` that was given this event; those threads wake at once."""
+        stop.set()
+        if (line := self._line) is not None:
+            line.wake(stop)
+
+
+def _as_error(error: Exception, target: str) -> DestinationError:
+    answer = getattr(error, "response", None)
+    if not isinstance(answer, Mapping):
+        # The client's own errors: no credentials, no way to the endpoint, a parameter it does not know.
+        kind = type(error).__name__
+        return DestinationError(f"the store cannot be asked: {kind}: {error}", target=target, code=kind)
+    said, facts = answer.get("Error", {}), answer.get("ResponseMetadata", {})
+    code = str(said.get("Code") or facts.get("HTTPStatusCode"))
+    return DestinationError(
+        f"the store refused, with HTTP {facts.get('HTTPStatusCode')}: {str(said.get('Message') or code)[:300]}",
+        target=target,
+        code=code,
+        request_id=facts.get("RequestId"),
+    )
