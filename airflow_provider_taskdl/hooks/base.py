@@ -26,6 +26,7 @@ from airflow_provider_taskdl.exceptions import (
 )
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras, ssl_context
+from airflow_provider_taskdl.hooks.wire_log import unlogged
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class TaskApiHook(ClassicForm, BaseHook):
     @cached_property
     def connection(self) -> Connection:
         """The Airflow connection, fetched once."""
-        return self.get_connection(self.conn_id)
+        return _masked(self.get_connection(self.conn_id))
 
     @cached_property
     def access(self) -> Access:
@@ -176,7 +177,7 @@ class TaskApiHook(ClassicForm, BaseHook):
         """
         error: TaskDownloadError
         try:
-            with self._client.stream(**self._request(call)) as response:
+            with unlogged(), self._client.stream(**self._request(call)) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
@@ -192,11 +193,12 @@ class TaskApiHook(ClassicForm, BaseHook):
         """Async twin of :meth:`run`."""
         error: TaskDownloadError
         try:
-            async with self._async_client.stream(**self._request(call)) as response:
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    _check_length(body)
+            with unlogged():
+                async with self._async_client.stream(**self._request(call)) as response:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        _check_length(body)
             return call.read(_answer(response, body))
         except TaskDownloadError as caught:
             error = caught
@@ -303,13 +305,20 @@ def task_hook(conn_id: str) -> TaskApiHook:
 
     :raises ConnectionConfigError: The connection's type has no hook of this kind.
     """
-    return _hook_for(BaseHook.get_connection(conn_id))
+    return _hook_for(_masked(BaseHook.get_connection(conn_id)))
 
 
 async def atask_hook(conn_id: str) -> TaskApiHook:
     """Async twin of :func:`task_hook`; keeps the event loop free."""
     connection = await get_async_connection(conn_id)
     return await asyncio.to_thread(_hook_for, connection)
+
+
+def _masked(connection: Connection) -> Connection:
+    # Decoding the extras is what tells Airflow's logs of the secrets in them; the password they know of themselves.
+    if connection.extra:
+        connection.extra_dejson  # noqa: B018
+    return connection
 
 
 def _hook_for(connection: Connection) -> TaskApiHook:

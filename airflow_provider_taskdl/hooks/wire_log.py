@@ -1,0 +1,33 @@
+"""Keeps the header fields of a service's answers out of the HTTP library's debug log.
+
+At level DEBUG the library logs the fields of each answer as they came, and a service or gateway may echo in them what
+it was sent: a token, a signature.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_LOGGERS = ("httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
+_is_ours = ContextVar("_is_ours", default=False)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep the library silent about the calls in this block; it goes on to log everybody else's."""
+    token = _is_ours.set(True)
+    try:
+        yield
+    finally:
+        _is_ours.reset(token)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not _is_ours.get()
+
+
+for _name in _LOGGERS:
+    logging.getLogger(_name).addFilter(_is_not_ours)
