@@ -163,10 +163,15 @@ def test_fail_fast_stops_at_the_first_failure(taskdl_emulator: Emulator, tmp_pat
     assert taskdl_emulator.count("file", "19") == 0
 
 
-def test_the_next_try_fetches_only_the_rest(taskdl_emulator: Emulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_state_store", [True, False])
+def test_the_next_try_fetches_only_the_rest(taskdl_emulator: Emulator, tmp_path: Path, has_state_store: bool) -> None:
     task, context = taskdl_emulator.eo_task(FILES), make_context()
+    if not has_state_store:
+        del context["task_state_store"]
     taskdl_emulator.fault("file:b.tif", Status(403))
-    assert _result(_operator(tmp_path, task.id))[0] == "retry"
+    assert _result(_operator(tmp_path, task.id), context)[0] == "retry"
+    beside = [path.name for path in (tmp_path / "_taskdl").iterdir()]
+    assert beside == ([] if has_state_store else [f"{task.id}.partial.json"])
     taskdl_emulator.clear_faults()
     before = {name: taskdl_emulator.count("file", name) for name in FILES}
     assert _result(_operator(tmp_path, task.id), context)[0] == "success"
@@ -174,6 +179,8 @@ def test_the_next_try_fetches_only_the_rest(taskdl_emulator: Emulator, tmp_path:
         "b.tif": 1, "a.pdf": 0, "ü 100%.csv": 0,
     }  # fmt: skip
     assert context["ti"].xcom["summary"]["skipped"] == 2
+    assert not context.get("task_state_store")
+    assert [path.name for path in (tmp_path / "_taskdl").iterdir()] == [f"{task.id}.json"]
 
 
 @pytest.mark.parametrize(
