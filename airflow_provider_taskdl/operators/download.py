@@ -209,8 +209,12 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
     def _download(self, context: Context, hook: TaskApiHook, job: DownloadJob, destination: Destination) -> list[str]:
         from airflow_provider_taskdl.operators.lineage import announce
+        from airflow_provider_taskdl.operators.metrics import report
 
-        result: Result = job.run()
+        try:
+            result: Result = job.run()
+        finally:
+            report(job.totals, conn_id=self.conn_id)
         files = {destination.uri_of(entry.name): entry for entry in result.entries}
         announce(context, self.outlets, files, source=hook)
         self._lineage = (hook.access.base_url, files)

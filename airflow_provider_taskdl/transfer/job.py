@@ -27,6 +27,28 @@ MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """The numbers of a transfer, of one that failed as well.
+
+    :ivar bytes: Of the files that were fetched.
+    :ivar fetched: Files.
+    :ivar skipped: Files that were there already.
+    :ivar failed: Files.
+    :ivar retries: Failures that were mended.
+    :ivar renewals: New listings for fresh links.
+    :ivar seconds: How long it took.
+    """
+
+    bytes: int = 0
+    fetched: int = 0
+    skipped: int = 0
+    failed: int = 0
+    retries: int = 0
+    renewals: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a transfer gave.
 
@@ -65,6 +87,7 @@ class DownloadJob:
     :param retry: How patient to be with the network.
     :param checkpoint: Remembers what has arrived; beside the data by default.
     :raises ConnectionConfigError: A parameter is none of these.
+    :ivar totals: The numbers of the transfer, once it is over.
     """
 
     def __init__(
@@ -95,6 +118,7 @@ class DownloadJob:
         self._cancelled = threading.Event()
         self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store)
         self._engine: Engine | None = None
+        self.totals = Totals()
 
     def run(self) -> Result:
         """Fetch what is not there yet and return all of it.
@@ -153,6 +177,15 @@ class DownloadJob:
         )
         outcome = self._engine.fetch(plan.to_fetch, lambda fetched: self._save(plan, fetched))
         entries = _in_order(plan, outcome.fetched)
+        self.totals = Totals(
+            bytes=sum(entry.size for entry in outcome.fetched.values()),
+            fetched=len(outcome.fetched),
+            skipped=len(plan.kept),
+            failed=len(outcome.failed),
+            retries=outcome.retries,
+            renewals=links.renewals,
+            seconds=progress.seconds,
+        )
         log.info(
             "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals
         )

@@ -163,6 +163,21 @@ def test_fail_fast_stops_at_the_first_failure(taskdl_emulator: Emulator, tmp_pat
     assert taskdl_emulator.count("file", "19") == 0
 
 
+@pytest.mark.parametrize(("fault", "failed"), [(None, 0), ("file:b.tif status 403", 1)])
+def test_good_and_bad_transfers_are_measured(
+    taskdl_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str | None, failed: int
+) -> None:
+    measured: list[Any] = []
+    monkeypatch.setattr("airflow_provider_taskdl.operators.metrics.report", lambda totals, **_: measured.append(totals))
+    task = taskdl_emulator.eo_task(FILES)
+    if fault:
+        taskdl_emulator.fault(fault)
+    _result(_operator(tmp_path, task.id))
+    [totals] = measured
+    assert (totals.fetched, totals.failed, totals.renewals) == (len(FILES) - failed, failed, failed)
+    assert totals.bytes == sum(len(data) for name, data in FILES.items() if not (fault and name == "b.tif"))
+
+
 @pytest.mark.parametrize("has_state_store", [True, False])
 def test_the_next_try_fetches_only_the_rest(taskdl_emulator: Emulator, tmp_path: Path, has_state_store: bool) -> None:
     task, context = taskdl_emulator.eo_task(FILES), make_context()
