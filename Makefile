@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check import-time build clean
+.PHONY: help venv demo standalone test check bench import-time build clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: $(VENV)/.dev  ## Lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## Measure beside other tools and write docs/performance.md; ARGS="--quick", "--only 1,3"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 import-time: $(VENV)/.dev  ## Show what a DAG file pays for our imports
 	@AIRFLOW_HOME=$(CURDIR)/airflow-home $(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \

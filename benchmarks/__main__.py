@@ -1,0 +1,98 @@
+"""Measures, and writes the results and the document made of them; ``--help`` tells the options."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.scenarios import measure, scenarios
+from benchmarks.servers import MIB, Missing, Servers, find
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_PROGRAMS = {"nginx": "-v", "curl": "--version", "aria2c": "--version", "rclone": "version"}
+_PACKAGES = ("apache-airflow", "apache-airflow-providers-amazon", "apache-airflow-providers-http", "boto3", "s3fs")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", help="scenarios, such as 1,3")
+    parser.add_argument("--runs", type=int, help="counted runs of each figure (5; 2 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="small files, nothing written: whether it all works")
+    parser.add_argument("--report", action="store_true", help="only write the document, from the results at hand")
+    options = parser.parse_args()
+    if options.report:
+        report.write(RESULTS)
+        return
+    numbers = [int(number) for number in (options.only or "1,2,3,4,5").split(",")]
+    if not set(numbers) <= {1, 2, 3, 4, 5}:
+        parser.error("the scenarios are 1 to 5")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
+    try:
+        failed = _measure(numbers, options.runs or (2 if options.quick else 5), quick=options.quick)
+    except Missing as error:
+        sys.exit(f"{error}; on Debian and Ubuntu: apt install nginx-light aria2 curl openssl")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if not options.quick:
+        report.write(RESULTS)
+    sys.exit("our own rows failed" if failed else 0)
+
+
+def _measure(numbers: list[int], runs: int, *, quick: bool) -> bool:
+    failed = False
+    with Servers((256 if quick else 3 * 1024) * MIB) as servers:
+        about = {"when": f"{datetime.now(timezone.utc):%Y-%m-%d}", "runs": runs, **_machine(servers)}
+        for number, tables in scenarios(servers, numbers, quick=quick):
+            for table in tables:
+                print(f"{table.key}. {table.title}", flush=True)
+                # Memory is the same each time, and its files are large.
+                measure(table, servers, rounds=min(runs, 3) if table.kind == "memory" else runs)
+                print(f"\n{report.table_of(table.as_json())}\n", flush=True)
+                failed |= any(row.problem for row in table.rows if row.name.startswith("ours"))
+            if not quick:
+                RESULTS.mkdir(exist_ok=True)
+                kept = {**about, "tables": [table.as_json() for table in tables]}
+                (RESULTS / f"{number}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    return failed
+
+
+def _machine(servers: Servers) -> dict[str, object]:
+    versions = {"Python": platform.python_version(), "Linux": platform.release().partition("-")[0]}
+    for program, option in _PROGRAMS.items():
+        try:
+            said = subprocess.run([find(program), option], capture_output=True, text=True, check=False)
+        except Missing:
+            continue
+        words = (said.stdout or said.stderr).splitlines()[0].split()
+        versions[program] = next((w.rpartition("/")[2].lstrip("v") for w in words if any(c.isdigit() for c in w)), "?")
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    model = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": model[0] if model else platform.machine(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
+        "disk": "tmpfs" if servers.in_memory else "the disk of the temporary folder",
+        "versions": versions,
+    }
+
+
+if __name__ == "__main__":
+    main()
