@@ -210,8 +210,8 @@ class Servers:
             rclone, {"RCLONE_CONFIG": os.devnull},
         )  # fmt: skip
         self.swallow, self.rclone = (
-            S3("swallowing S3 endpoint", swallow, None, False),
-            S3("rclone serve s3", rclone, root, True),
+            S3("an S3 endpoint that swallows", swallow, None, False),
+            S3("rclone's S3 server", rclone, root, True),
         )
 
     def _start_nginx(self) -> None:
