@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
@@ -12,11 +12,15 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 
 if TYPE_CHECKING:
     from airflow_provider_taskdl.transfer.sinks.base import Store
 
 _LOCAL = ("", "file", "local")
+_S3 = ("s3", "s3a", "s3n")
+# What a connection's `service_config` can ask of s3fs and not of the client.
+_ONLY_S3FS = ("signer", "proxy-uri")
 # Besides letters and digits: what may stand in a URL's path as it is (RFC 3986 §3.3).
 _PLAIN = "/-._~!$&'()*+,;=:@"
 
@@ -40,7 +44,16 @@ class Destination:
         try:
             self._path = ObjectStoragePath(text, conn_id=conn_id)
             self._is_local = self._path.protocol in _LOCAL
-            fs = None if self._is_local else self._path.fs
+            path = self._path.path
+            if self._is_local:
+                self.store: Store = LocalStore(Path(path))
+            elif self._path.protocol in _S3 and (client := _s3_client(conn_id)) is not None:
+                bucket, _, prefix = path.partition("/")
+                self.store = S3Store(client, bucket, prefix)
+            else:
+                self.store = ObjectStore(self._path.fs, path)
+        except ConnectionConfigError:
+            raise
         except ValueError:
             raise ConnectionConfigError(
                 f"no object store is known for {protocol}://; is its Airflow provider installed?"
@@ -48,8 +61,6 @@ class Destination:
         except Exception as error:  # noqa: BLE001 - each store's provider has its own errors
             problem = f"the store of {text} cannot be opened: {type(error).__name__}: {error}"
         else:
-            path = self._path.path
-            self.store: Store = LocalStore(Path(path)) if fs is None else ObjectStore(fs, path)
             return
         raise DestinationError(problem)
 
@@ -113,3 +124,23 @@ def _check_connection(conn_id: str | None) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
         raise ConnectionConfigError(f"the destination's connection {conn_id!r} does not exist") from None
+
+
+def _s3_client(conn_id: str | None) -> Any:
+    """Return the connection's own S3 client, or ``None`` where s3fs knows a way to the store that it does not."""
+    try:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+        from botocore.config import Config  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    # As ObjectStoragePath has it: without a connection, what the machine itself may do.
+    hook = S3Hook(aws_conn_id=conn_id)
+    if any(hook.service_config.get(name) for name in _ONLY_S3FS) or hook.get_session().get_credentials() is None:
+        return None
+    # Many stores do not know the checksums that newer clients send by default; the connection may ask for them.
+    quiet = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+    try:
+        return S3Hook(aws_conn_id=conn_id, config=quiet.merge(hook.config)).get_conn()
+    except ValueError as error:
+        problem = f"the connection {conn_id!r} gives no S3 client: {error}"
+    raise ConnectionConfigError(problem)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import Asset, ObjectStoragePath
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
+from airflow_provider_taskdl.operators import destination as module
 from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 
 MIB = 1024 * 1024
 NAMES = [
@@ -72,7 +76,8 @@ def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypa
 )
 def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
     destination = _destination(where)
-    assert isinstance(destination.store, ObjectStore)
+    assert isinstance(destination.store, S3Store)
+    assert f"s3://store@{destination.store.bucket}/{destination.store.prefix}x" == path
     assert destination.path_of("x") == path
     assert ObjectStoragePath(destination.path_of("x")).conn_id == "store"
 
@@ -146,11 +151,55 @@ def test_what_is_no_place_is_an_error_of_the_parameter(where: str, says: str) ->
         _destination(where)
 
 
+def _client_of(destination: Destination) -> Any:
+    assert isinstance(destination.store, S3Store)
+    return destination.store.requests._client
+
+
+def test_the_stores_client_is_the_connections(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
+    client = _client_of(_destination("s3://store@bucket/x"))
+    assert client.meta.endpoint_url == "http://127.0.0.1:9"
+    assert client.meta.config.request_checksum_calculation == "when_required"
+    facts = json.loads(os.environ["AIRFLOW_CONN_STORE"])
+    facts["extra"]["config_kwargs"] = {"request_checksum_calculation": "when_supported", "read_timeout": 7}
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
+    client = _client_of(_destination("s3://store@bucket/x"))
+    assert client.meta.config.request_checksum_calculation == "when_supported"
+    assert client.meta.config.read_timeout == 7
+
+
+def test_an_endpoint_that_is_none_is_an_error_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch, store_connection: None
+) -> None:
+    facts = json.loads(os.environ["AIRFLOW_CONN_STORE"])
+    facts["extra"]["endpoint_url"] = "no url"
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
+    with pytest.raises(ConnectionConfigError, match="'store' gives no S3 client: Invalid endpoint"):
+        _destination("s3://store@bucket/x")
+
+
+def test_without_a_connection_the_machines_own_rights_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("airflow.providers.amazon")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-machine")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-machine")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    client = _client_of(_destination("s3://bucket/x"))
+    assert client._request_signer._credentials.access_key == "key-of-the-machine"
+
+
+def test_what_only_s3fs_can_do_is_left_to_it(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
+    facts = json.loads(os.environ["AIRFLOW_CONN_STORE"])
+    facts["extra"]["service_config"] = {"s3": {"proxy-uri": "http://127.0.0.1:9"}}
+    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
+    monkeypatch.setattr(ObjectStoragePath, "fs", property(lambda path: MemoryFileSystem()))
+    assert isinstance(_destination("s3://store@bucket/x").store, ObjectStore)
+
+
 def test_a_store_that_cannot_be_opened_may_be_so_later(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
-    def refuse(path: ObjectStoragePath) -> None:
+    def refuse(conn_id: str | None) -> None:
         raise RuntimeError("no route; see https://store/x?token=abcdef")
 
-    monkeypatch.setattr(ObjectStoragePath, "fs", property(refuse))
+    monkeypatch.setattr(module, "_s3_client", refuse)
     with pytest.raises(DestinationError, match="RuntimeError: no route") as caught:
         _destination("s3://store@bucket/x")
     assert caught.value.retryable

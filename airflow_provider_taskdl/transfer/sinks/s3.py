@@ -199,9 +199,11 @@ class S3Sink:
         number, rest = divmod(start, self.part_size)
         return rest == 0 and number + 1 in self._held and end - start == self._length(number + 1)
 
-    def read_back(self, start: int, view: memoryview) -> bool:
-        """Say no: a store gives nothing of an upload back before it is completed."""
-        return False
+    def read_back(self, start: int, view: memoryview) -> None:
+        """Give nothing: a store lets nothing of an upload be read before it is completed."""
+
+    def note(self, end: int, sha256: str) -> None:
+        """Remember nothing: a digest helps only those who can read the bytes after it."""
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take a part, in any order and from any thread, or the next bytes of the whole."""
@@ -242,8 +244,8 @@ class S3Sink:
         return min(self.part_size, self._origin.size - (number - 1) * self.part_size)
 
     def _append(self, offset: int, data: memoryview) -> None:
-        if offset == 0 and self._position:  # the host began anew
-            self._buffer, self._position, self._next = bytearray(), 0, 1
+        if offset == 0 and self._position:
+            self._begin_anew()
         if offset != self._position:
             raise ValueError(f"bytes for offset {offset} came at {self._position}")
         if self._origin.size is not None and offset + len(data) > self._origin.size:
@@ -254,6 +256,12 @@ class S3Sink:
             self._position, data = self._position + len(taken), data[len(taken) :]
             if len(self._buffer) == self._length(self._next) and not self._is_small:
                 self._flush()
+
+    def _begin_anew(self) -> None:
+        self._buffer, self._position, self._next = bytearray(), 0, 1
+        if self._upload is not None:  # not every store takes other bytes for a part that it has
+            self._store.uploads.end(self._name, self._upload)
+            self._upload, self._held = None, frozenset()
 
     def _flush(self) -> None:
         with memoryview(self._buffer) as view:
@@ -298,12 +306,10 @@ class S3Sink:
             self._flush()
         upload = self._upload
         parts = upload.parts if upload else {}
-        # Of an unknown length that began anew, parts of the first beginning may be left beyond the last.
-        numbers = range(1, self._next) if self._origin.size is None else sorted(parts)
-        size = sum(parts[number][0] for number in numbers)
+        size = sum(length for length, _ in parts.values())
         self._check(size)
         assert upload is not None  # noqa: S101 - for mypy: no parts, no size that is right
-        listed = [{"PartNumber": number, "ETag": parts[number][1]} for number in numbers]
+        listed = [{"PartNumber": number, "ETag": etag} for number, (_, etag) in sorted(parts.items())]
 
         def request(conditional: bool) -> Any:
             condition = {"IfNoneMatch": "*"} if conditional else {}

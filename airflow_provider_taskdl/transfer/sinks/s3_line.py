@@ -151,12 +151,14 @@ class Line:
 
     def _connection(self, place: _Place, stop: threading.Event) -> Connection:
         scheme, host, port, proxy = place
+        # Not of this object: what is kept to be closed at its end must not keep it.
+        lock, busy = self._lock, self._busy
 
         def watch(connection: Connection, sock: socket.socket) -> None:
-            with self._lock:
+            with lock:
                 if stop.is_set():
                     raise ConnectionBroken("the upload was given up")
-                self._busy[connection] = (stop, sock)
+                busy[connection] = (stop, sock)
 
         return Connection(
             host,
