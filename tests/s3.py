@@ -74,9 +74,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}
     log_path = tmp_path_factory.mktemp("s3-log") / "rclone.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [rclone, "serve", "s3", *options, str(directory)], stdout=log, stderr=log, env=environment
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         _wait_for(f"http://127.0.0.1:{port}/", process, log_path)
         yield S3Server(f"http://127.0.0.1:{port}", directory)
