@@ -17,7 +17,8 @@ from airflow_provider_taskdl.testing import bls, eo
 from airflow_provider_taskdl.testing.links import make_link
 
 CANARY = "CANARY-5c0ffee5/+=="  # for links that a test makes up itself
-_SHORTEST = 16  # of a query's values, shorter ones (a task's id, a flag) are no secrets
+_SHORTEST = 16  # of a query's values, shorter ones (a flag) are no secrets
+_KNOWN = ("taskId", "fileName", "responseContentDisposition")  # nor are these, which the emulators' links hold
 
 
 def assert_canary_free(*things: object, secrets: Iterable[str] = (CANARY,)) -> None:
@@ -40,8 +41,8 @@ def secrets_of(*links: str | FileListing) -> set[str]:
     """Return what is secret of links: each query as a whole, and its long values."""
     urls = [u for link in links for u in ([link] if isinstance(link, str) else _urls(link))]
     queries = {urlsplit(url).query for url in urls} - {""}
-    values = {pair.partition("=")[2] for query in queries for pair in query.split("&")}
-    return queries | {unquote(value) for value in values if len(value) >= _SHORTEST}
+    pairs = [pair.partition("=") for query in queries for pair in query.split("&")]
+    return queries | {unquote(value) for name, _, value in pairs if len(value) >= _SHORTEST and name not in _KNOWN}
 
 
 @contextmanager

@@ -107,3 +107,11 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
         return "failed", error.__cause__
     except Exception as error:  # noqa: BLE001 - whatever it is, the test says what it must be
         return "retry", error
+
+
+def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

@@ -23,7 +23,8 @@ def echoing(taskdl_server: EmulatorServer, caplog: pytest.LogCaptureFixture) -> 
     taskdl_server.emulator.fault("eo.link", Status(401))
     taskdl_server.emulator.fault("eo.link", Header("X-Echo", CANARY))
     caplog.set_level(logging.DEBUG)
-    caplog.set_level(logging.DEBUG, "httpx")  # which Airflow's configuration keeps quiet
+    for name in ("httpx", "httpcore"):  # which Airflow's configuration keeps quiet
+        caplog.set_level(logging.DEBUG, name)
     return taskdl_server
 
 
@@ -53,7 +54,9 @@ def test_an_async_call_leaves_no_header_field_in_the_log(
 
 
 def test_the_calls_of_others_are_logged_as_before(echoing: EmulatorServer, caplog: pytest.LogCaptureFixture) -> None:
+    hook = EoAnalysisHook()
     with pytest.raises(AuthenticationError):
-        EoAnalysisHook().list_files("7")
+        hook.list_files("7")
+    hook.close()
     httpx.get(f"{echoing.base_url}/analysis/task/get/Download/url?taskId=7")
     assert CANARY in caplog.text

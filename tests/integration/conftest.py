@@ -30,7 +30,9 @@ class Run:
 @pytest.fixture
 def run_dag(airflow_db: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Run a DAG of ``dags/`` with ``dag.test()``: ``run_dag(dag_id, remote_task_id=..., destination=...)``."""
-    monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
+    from airflow import settings
+
+    monkeypatch.setattr(settings, "DAGS_FOLDER", str(DAGS))  # which was read when Airflow was imported
 
     def run(dag_id: str, **conf: Any) -> Run:
         from airflow.dag_processing.dagbag import DagBag

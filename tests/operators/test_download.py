@@ -3,18 +3,17 @@ from __future__ import annotations
 import inspect
 import json
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, ObjectStoragePath
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskDownloadError
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.testing import Body, Corrupt, Cut, DeclareSize, Drip, Emulator, Fault, Hide, Status
-from tests.running import make_context, outcome, run
+from tests.running import make_context, outcome, run, until
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
@@ -294,21 +293,15 @@ def test_a_kill_ends_the_transfer_and_shows_nothing_half_written(taskdl_emulator
     taskdl_emulator.fault("file:big", Drip(rate=100_000))
     operator, results = _operator(tmp_path, task.id), []
     thread = threading.Thread(target=lambda: results.append(outcome(lambda: operator.execute(make_context()))))
+    thread.daemon = True
     thread.start()
-    _until(lambda: "small" in _names(tmp_path) and taskdl_emulator.bytes_sent(name="big") > 0)
+    until(lambda: "small" in _names(tmp_path) and taskdl_emulator.bytes_sent(name="big") > 0)
     operator.on_kill()
     thread.join(10)
     assert not thread.is_alive()
     assert [(kind, type(error).__name__) for kind, error in results] == [("retry", "DownloadFailedError")]
     assert _names(tmp_path) == {"small"}
     assert not [path for path in tmp_path.rglob("*.part") if path.is_file()]
-
-
-def _until(true: Any) -> None:
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_kill_before_or_after_the_run_is_no_error(tmp_path: Path) -> None:
@@ -341,76 +334,3 @@ def test_the_constructor_only_assigns() -> None:
     operator = DownloadToObjectStorageOperator(task_id="download", **values)  # type: ignore[arg-type]
     assert {name: getattr(operator, name) for name in values} == values
     assert set(operator.template_fields) <= set(values)
-
-
-@pytest.mark.parametrize("deferrable", [False, True])
-class TestWaitForLink:
-    def _operator(self, deferrable: bool, destination: Any, task_id: str, **settings: Any) -> Any:
-        where = {"wait_for_link": True, "deferrable": deferrable, "poll_interval": 0.05, "wait_timeout": 20.0}
-        return _operator(destination, task_id, **{**where, **settings})
-
-    @pytest.mark.parametrize("ready_after", [0, 0.3])
-    def test_it_waits_and_then_downloads(
-        self, taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool, ready_after: float
-    ) -> None:
-        task, context = taskdl_emulator.eo_task(FILES, ready_after=ready_after), make_context()
-        paths = run(self._operator(deferrable, tmp_path, task.id), context)
-        assert [ObjectStoragePath(path).read_bytes() for path in paths] == list(FILES.values())
-        assert set(context["ti"].xcom) == {"manifest", "summary"}
-
-    def test_weather_is_waited_out(self, taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool) -> None:
-        task = taskdl_emulator.eo_task(FILES)
-        taskdl_emulator.fault("eo.*", Status(503), times=3)
-        assert _result(self._operator(deferrable, tmp_path, task.id))[0] == "success"
-
-    @pytest.mark.parametrize(
-        ("course", "fault", "expected"),
-        [
-            ({"ends": "failed", "ready_after": 0.2}, None, ("failed", "TaskFailedError")),
-            ({"ends": "expired"}, None, ("failed", "TaskFailedError")),
-            ({}, Status(401), ("failed", "AuthenticationError")),
-            ({}, Status(404), ("failed", "TaskNotFoundError")),
-        ],
-    )
-    def test_what_waiting_cannot_mend_ends_it_for_good(
-        self, taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool, course: dict[str, Any],
-        fault: Fault | None, expected: tuple[str, str],
-    ) -> None:  # fmt: skip
-        task = taskdl_emulator.eo_task(FILES, **course)
-        if fault is not None:
-            taskdl_emulator.fault("eo.*", fault)
-        kind, cause = _result(self._operator(deferrable, tmp_path, task.id))
-        assert (kind, type(cause).__name__) == expected
-
-    @pytest.mark.parametrize("poll_interval", [0.05, 60.0])
-    def test_the_wait_ends_at_its_time(
-        self, taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool, poll_interval: float
-    ) -> None:
-        task = taskdl_emulator.eo_task(FILES, ready_after=60)
-        began = time.time()
-        operator = self._operator(deferrable, tmp_path, task.id, wait_timeout=0.4, poll_interval=poll_interval)
-        kind, error = _result(operator)
-        assert (kind, type(error)) == ("retry", AirflowSensorTimeout)
-        assert 0.4 <= time.time() - began < 5
-
-
-@pytest.mark.parametrize("event", [None, {}, {"status": "ready"}, {"version": 1, "status": "done", "summary": {}}])
-def test_an_event_that_is_not_understood_downloads_nothing(
-    taskdl_emulator: Emulator, tmp_path: Path, event: Any
-) -> None:
-    operator = _operator(tmp_path, taskdl_emulator.eo_task(FILES).id)
-    kind, error = outcome(lambda: operator.execute_complete(make_context(), event))
-    assert (kind, type(error)) == ("retry", TaskDownloadError)
-    assert taskdl_emulator.count() == 0
-
-
-def test_a_kill_ends_the_wait_for_links(taskdl_emulator: Emulator, tmp_path: Path) -> None:
-    task = taskdl_emulator.eo_task(FILES, ready_after=60)
-    operator, results = _operator(tmp_path, task.id, wait_for_link=True, deferrable=False), []
-    thread = threading.Thread(target=lambda: results.append(outcome(lambda: operator.execute(make_context()))))
-    thread.start()
-    _until(lambda: taskdl_emulator.count("eo.status"))
-    operator.on_kill()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert [(kind, type(error).__name__) for kind, error in results] == [("retry", "TransferError")]

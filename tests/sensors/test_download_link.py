@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import inspect
 import json
-import runpy
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSensorTimeout, BaseSensorOperator, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowSensorTimeout, TaskDeferred
 
 from airflow_provider_taskdl.hooks.base import TaskApiHook
-from airflow_provider_taskdl.sensors import download_link
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Body, Emulator, Fault, Hide, Status
 from tests.running import MODES, Mode, make_context, outcome, run
@@ -341,26 +338,3 @@ def test_the_row_of_errors_is_counted_anew_for_each_try(taskdl_emulator: Emulato
         context["ti"].try_number = number
         assert outcome(lambda: run(sensor, context))[0] == "retry"
         assert taskdl_emulator.count("eo.link") == 3 * number
-
-
-def test_every_text_and_the_connection_are_templates() -> None:
-    sensor = _sensor("poke", "eo", "{{ params.id }}", conn_id="{{ params.conn }}", not_found="{{ params.missing }}")
-    sensor.render_template_fields({"params": {"id": "7", "conn": "mine", "missing": "wait"}})
-    assert (sensor.remote_task_id, sensor.conn_id, sensor.not_found) == ("7", "mine", "wait")
-
-
-def test_the_constructor_only_assigns() -> None:
-    own = inspect.signature(DownloadLinkSensor.__init__).parameters
-    values = {name: f"{{{{ {name} }}}}" for name in own if name not in ("self", "kwargs")}
-    sensor = DownloadLinkSensor(task_id="wait", **values)  # type: ignore[arg-type]
-    assert {name: getattr(sensor, name) for name in values} == values
-    assert set(sensor.template_fields) <= set(values)
-    assert isinstance(sensor, BaseSensorOperator)
-
-
-@pytest.mark.parametrize("default", ["True", "False"])
-def test_airflows_setting_decides_where_to_wait(monkeypatch: pytest.MonkeyPatch, default: str) -> None:
-    # The setting is read when the class is made, so the class is made anew.
-    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", default)
-    made = runpy.run_path(download_link.__file__)["DownloadLinkSensor"]
-    assert made(task_id="wait", conn_id="c", remote_task_id="7").deferrable is (default == "True")

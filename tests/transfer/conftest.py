@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from airflow_provider_taskdl.testing import Emulator, EmulatorServer
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Task
+from airflow_provider_taskdl.transfer.job import Result
+from tests.transfer.harness import FILES, job, lists
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +93,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     chain.write_bytes(certificate.public_bytes(Encoding.PEM))
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return Certificate(chain, private)
+
+
+@pytest.fixture
+def task(emulator: Emulator) -> Task:
+    """Three files, one of them empty."""
+    return emulator.eo_task(FILES)
+
+
+@pytest.fixture
+def run(server: EmulatorServer, task: Task, tmp_path: Path) -> Callable[..., Result]:
+    """Runs that task's job."""
+
+    def run(**options: Any) -> Result:
+        return job(lists(server, task), tmp_path, **options).run()
+
+    return run

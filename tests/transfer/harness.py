@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ import httpx
 from airflow_provider_taskdl.apis.base import Answer
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
-from airflow_provider_taskdl.testing import EmulatorServer, Task
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
 from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob
@@ -29,6 +31,8 @@ from airflow_provider_taskdl.transfer.source import Source
 FAST = RetryPolicy(failures=4, base=0.01, cap=0.02)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DATA = bytes(range(256)) * 8
+BIG = Synthetic(6 * 1024 * 1024 + 5)
+FILES: dict[str, Any] = {"b ig.tif": BIG, "empty.csv": b"", "a.json": b'{"a": 1}'}
 
 
 @contextmanager
@@ -152,3 +156,32 @@ def leftovers(root: Path) -> set[str]:
     """Return what lies in our own folder besides manifest and checkpoint."""
     own = root / "_taskdl"
     return {path.name for path in own.iterdir() if path.suffix != ".json"} if own.exists() else set()
+
+
+def manifest(root: Path, task: Task) -> dict[str, Any] | None:
+    """Return a local destination's manifest."""
+    path = root / "_taskdl" / f"{task.id}.json"
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def checkpoint(root: Path, task: Task) -> list[str] | None:
+    """Return the names in a local destination's checkpoint."""
+    path = root / "_taskdl" / f"{task.id}.partial.json"
+    return [file["name"] for file in json.loads(path.read_bytes())["files"]] if path.exists() else None
+
+
+def fetched(emulator: Emulator) -> dict[str, int]:
+    """Return how often the host was asked for each file since the last call."""
+    counts: dict[str, int] = {}
+    for seen in emulator.seen("file"):
+        counts[seen.names[0]] = counts.get(seen.names[0], 0) + 1
+    emulator.requests.clear()
+    return counts
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something that is about to happen."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -202,7 +202,7 @@ class TestTls:
 
     def test_a_host_without_tls_is_a_broken_connection(self) -> None:
         with Host(HELLO) as host, pytest.raises(ConnectionBroken):
-            get(f"https://127.0.0.1:{host.port}/")
+            get(f"https://127.0.0.1:{host.port}/", timeout=0.5)
 
 
 class TestAddresses:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,16 +9,12 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import (
     IntegrityError,
-    LinkExpiredError,
-    LinkRefusedError,
-    ServiceUnavailableError,
     SourceChangedError,
     TransferError,
 )
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
-from tests.canary import CANARY, assert_canary_free
-from tests.transfer.harness import DATA, FAST, Lister, listing, read, remote
-from tests.transfer.hosts import Answer, Host, Once, Request, Visit, chunked, head, ranged, sends, whole
+from tests.transfer.harness import DATA, FAST, read
+from tests.transfer.hosts import Answer, Host, Once, Request, chunked, head, ranged, sends, whole
 
 SIZE = len(DATA)
 TAG = '"one"'
@@ -255,150 +248,3 @@ class TestLength:
     def test_no_content_is_no_file_otherwise(self, size: int | None) -> None:
         with Host(head("204 No Content")) as host, pytest.raises(TransferError, match="HTTP 204"):
             read(host.url(), size=size)
-
-
-class TestWrongContent:
-    def test_a_compressed_answer_is_refused(self) -> None:
-        packed = gzip.compress(DATA)
-        with Host(whole(packed, Content_Encoding="gzip")) as host, pytest.raises(TransferError, match="gzip") as caught:
-            read(host.url())
-        assert not caught.value.retryable
-        assert host.requests[0].fields["accept-encoding"] == "identity"
-
-    def test_a_file_that_is_itself_compressed_is_known_by_its_size(self) -> None:
-        packed = gzip.compress(DATA)
-        with Host(whole(packed, Content_Encoding="gzip")) as host:
-            assert read(host.url(), size=len(packed)).data == packed
-
-    @pytest.mark.parametrize("page", [whole, chunked], ids=["length", "chunks"])
-    def test_a_page_in_the_files_place_is_refused(self, page: Callable[..., bytes]) -> None:
-        html = b"<html><h1>Please log in</h1></html>"
-        with Host(by=Once(lambda r: page(html, Content_Type="text/html"), good)) as host, pytest.raises(TransferError):
-            read(host.url(), size=SIZE)
-
-
-class TestRefusals:
-    @pytest.mark.parametrize("status", ["401 No", "403 Forbidden", "404 Not Found", "410 Gone", "400 Bad Request"])
-    def test_a_refusal_is_answered_with_exactly_one_fresh_link(self, status: str) -> None:
-        with Host(whole(b"<Error><Code>SomeCode</Code></Error>", status)) as host:
-            lister = Lister([listing(remote(host.url("/g?sig=new")))])
-            with pytest.raises(LinkRefusedError, match=f"HTTP {status[:3]}") as caught:
-                read(host.url("/f?sig=old"), lister=lister)
-        assert [request.target for request in host.requests] == ["/f?sig=old", "/g?sig=new"]
-        assert lister.calls == 1
-        assert caught.value.code == "SomeCode"
-
-    @pytest.mark.parametrize("body", [b"<Error><Code>RequestExpired</Code></Error>", b'{"code": "RequestExpired"}'])
-    def test_a_link_that_the_host_calls_expired_is_an_expired_one(self, body: bytes) -> None:
-        with Host(whole(body, "403 Forbidden")) as host, pytest.raises(LinkExpiredError) as caught:
-            read(host.url())
-        assert caught.value.code == "RequestExpired"
-        assert caught.value.retryable
-
-    def test_a_fresh_link_goes_on_where_the_old_one_ended(self) -> None:
-        def host_by_link(request: Request) -> Answer:
-            if "sig=new" in request.target:
-                return good(request)
-            return whole(b"over", "403 Forbidden") if request.start else cut(500, "close")(request)
-
-        with Host(by=host_by_link) as host:
-            lister = Lister([listing(remote(host.url("/f?sig=new"), size=SIZE))])
-            assert read(host.url("/f?sig=old"), size=SIZE, lister=lister).data == DATA
-        assert host.starts == [0, 500, 500]
-        assert lister.calls == 1
-
-    def test_a_service_that_fails_once_does_not_use_up_the_renewal(self) -> None:
-        with Host(by=lambda r: good(r) if "new" in r.target else whole(b"over", "403 Forbidden")) as host:
-            weather = ServiceUnavailableError("try again")
-            lister = Lister([weather, weather, listing(remote(host.url("/f?sig=new")))])
-            assert read(host.url("/f?sig=old"), lister=lister).data == DATA
-        assert lister.calls == 3
-
-    @pytest.mark.parametrize("status", ["408 Timeout", "429 Too Many", "500 Oops", "502 Bad", "503 Busy", "504 Late"])
-    def test_weather_is_waited_out(self, status: str) -> None:
-        with Host(by=Once(lambda r: whole(b"", status), good, times=FAST.failures)) as host:
-            got = read(host.url(), size=SIZE)
-        assert got.data == DATA
-        assert got.reader.retries == FAST.failures
-        assert got.listings == 0
-
-    def test_weather_for_ever_is_given_up(self) -> None:
-        with Host(whole(b"", "503 Busy")) as host, pytest.raises(TransferError, match="HTTP 503") as caught:
-            read(host.url())
-        assert caught.value.retryable
-        assert len(host.requests) == 1 + FAST.failures
-
-    @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Busy"])
-    def test_the_host_says_when_to_come_back(self, status: str) -> None:
-        with Host(by=Once(lambda r: whole(b"", status, Retry_After=1), good)) as host:
-            started = time.monotonic()
-            read(host.url())
-        assert 1.0 <= time.monotonic() - started < 3
-
-    @pytest.mark.parametrize("status", ["304 Not Modified", "501 Not Implemented", "206 Partial Content"])
-    def test_any_other_status_is_no_file(self, status: str) -> None:
-        with Host(head(status, Content_Length=0)) as host, pytest.raises(TransferError, match=f"HTTP {status[:3]}"):
-            read(host.url())
-
-
-class TestNetwork:
-    def test_a_host_that_falls_silent_is_asked_again(self) -> None:
-        with Host(by=Once(lambda r: Visit.hang, good)) as host:
-            started = time.monotonic()
-            assert read(host.url(), timeout=0.3).data == DATA
-        assert 0.3 <= time.monotonic() - started < 3
-
-    def test_a_host_that_is_always_silent_is_given_up(self) -> None:
-        with Host(by=cut(500, "hang")) as host, pytest.raises(TransferError, match="no bytes arrived in time"):
-            read(host.url(), size=SIZE, timeout=0.1)
-        assert len(host.requests) == 1 + FAST.failures
-
-    def test_a_slow_host_is_let_finish(self) -> None:
-        def drip(visit: Visit) -> None:
-            visit.send(head(Content_Length=10))
-            for byte in DATA[:10]:
-                time.sleep(0.1)
-                visit.send(bytes([byte]))
-
-        with Host(drip) as host:
-            assert read(host.url(), timeout=0.5).data == DATA[:10]
-
-    def test_a_refused_connection_is_tried_again_and_then_given_up(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as gone:
-            port = gone.getsockname()[1]
-        with pytest.raises(TransferError, match=r"after 5 failures.*refused") as caught:
-            read(f"http://127.0.0.1:{port}/f?sig={CANARY}")
-        assert caught.value.retryable
-        assert_canary_free(caught.value)
-
-    def test_a_name_that_is_not_known_for_a_moment_is_waited_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real, failures = socket.getaddrinfo, [socket.gaierror(socket.EAI_AGAIN, "try again")] * 2
-
-        def flaky(*args: object, **kwargs: object) -> object:
-            if failures:
-                raise failures.pop()
-            return real(*args, **kwargs)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(socket, "getaddrinfo", flaky)
-        with Host(by=good) as host:
-            assert read(host.url(), size=SIZE).data == DATA
-
-    def test_a_name_that_is_never_known_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def unknown(*args: object, **kwargs: object) -> object:
-            raise socket.gaierror(socket.EAI_NONAME, "unknown")
-
-        monkeypatch.setattr(socket, "getaddrinfo", unknown)
-        with pytest.raises(TransferError, match=r"'files\.example', cannot be resolved") as caught:
-            read(f"http://files.example/f?sig={CANARY}")
-        assert_canary_free(caught.value)
-
-    @pytest.mark.parametrize(
-        "junk",
-        [b"", b"\0\1\2\r\n\r\n", b"HTTP/9.9 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
-         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", b"SSH-2.0-server\r\n"],
-        ids=["nothing", "bytes", "version", "fields", "long field", "other protocol"],
-    )  # fmt: skip
-    def test_what_is_not_http_is_a_broken_connection(self, junk: bytes) -> None:
-        with Host(sends(junk, "close")) as host, pytest.raises(TransferError, match="gave up at byte 0") as caught:
-            read(host.url(f"/f?sig={CANARY}"))
-        assert_canary_free(caught.value)

@@ -9,6 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
@@ -215,16 +216,16 @@ class ObjectSink:
         if self._done:
             return
         self._done = True
-        with suppress(Exception):
-            if self._defers:
-                self._file.discard()
-            else:
-                self._file.close()
-        # One that counts as open is closed by the garbage collector, which would begin the upload anew.
-        self._file.closed = True
-        if not self._defers:
+        if self._defers:
             with suppress(Exception):
-                self._store._fs.rm_file(self._writes_to)
+                self._file.discard()
+            # One that counts as open is closed by the garbage collector, which would begin the upload anew.
+            self._file.closed = True
+            return
+        with suppress(Exception):
+            self._file.close()
+        with suppress(Exception):
+            self._store._fs.rm_file(self._writes_to)
 
     def _check(self, path: str) -> Stored:
         self._store._fs.invalidate_cache()
@@ -240,6 +241,7 @@ def _stored(info: Mapping[str, Any]) -> Stored:
         if info.get(key):
             return Stored(int(info["size"]), f"etag:{info[key]}".replace('"', ""))
     for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
-        if info.get(key):
-            return Stored(int(info["size"]), f"time:{info[key]}")
+        if value := info.get(key):
+            # Some give the same time as a number in a listing and as a date elsewhere.
+            return Stored(int(info["size"]), f"time:{value.timestamp() if isinstance(value, datetime) else value}")
     return Stored(int(info["size"]))

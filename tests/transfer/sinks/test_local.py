@@ -1,0 +1,228 @@
+"""On a disk a file shows only when all of it is there, and what is there is replaced only if that was asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.transfer.sinks.local import LocalStore
+from tests.transfer.harness import leftovers, published
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "deep" / "down")
+
+
+def put(store: LocalStore, name: str, data: bytes, *, replace: bool = True) -> None:
+    sink = store.open(name, size=len(data), replace=replace)
+    try:
+        sink.write(0, memoryview(data))
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"abc" * 1_000_000], ids=["empty", "one byte", "3 MB"])
+def test_a_file_shows_at_the_commit_and_not_before(data: bytes, store: LocalStore) -> None:
+    sink = store.open("f.bin", size=len(data), replace=True)
+    sink.write(0, memoryview(data))
+    assert published(store.root) == set()
+    stored = sink.commit()
+    assert stored.size == len(data)
+    assert published(store.root) == {"f.bin"}
+    assert (store.root / "f.bin").read_bytes() == data
+    assert leftovers(store.root) == set()
+    assert store.find(["f.bin", "g"]) == {"f.bin": stored}
+
+
+def test_a_file_that_is_given_up_leaves_nothing(store: LocalStore) -> None:
+    sink = store.open("f", size=3, replace=True)
+    sink.write(0, memoryview(b"abc"))
+    assert len(leftovers(store.root)) == 1
+    for _ in range(2):
+        sink.abort()
+    assert published(store.root) == leftovers(store.root) == set()
+
+
+def test_a_file_replaces_the_old_one_in_one_step(store: LocalStore) -> None:
+    put(store, "f", b"old")
+    with (store.root / "f").open("rb") as reader:
+        put(store, "f", b"new")
+        assert reader.read() == b"old"
+    assert (store.root / "f").read_bytes() == b"new"
+
+
+def test_what_a_link_points_to_is_not_written_through(store: LocalStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    store.prepare(0)
+    (store.root / "f").symlink_to(outside)
+    put(store, "f", b"new")
+    assert outside.read_bytes() == b"precious"
+    assert not (store.root / "f").is_symlink()
+
+
+def test_bytes_may_come_in_any_order(store: LocalStore) -> None:
+    sink = store.open("f", size=6, replace=True)
+    sink.write(3, memoryview(b"def"))
+    sink.write(0, memoryview(b"abc"))
+    sink.commit()
+    assert (store.root / "f").read_bytes() == b"abcdef"
+
+
+class TestNever:
+    def test_what_is_there_is_not_replaced(self, store: LocalStore) -> None:
+        put(store, "f", b"old")
+        with pytest.raises(DestinationExistsError) as caught:
+            put(store, "f", b"new", replace=False)
+        assert not caught.value.retryable
+        assert (store.root / "f").read_bytes() == b"old"
+        assert leftovers(store.root) == set()
+
+    def test_what_comes_between_open_and_commit_is_not_replaced(self, store: LocalStore) -> None:
+        sink = store.open("f", size=3, replace=False)
+        sink.write(0, memoryview(b"new"))
+        (store.root / "f").write_bytes(b"old")
+        with pytest.raises(DestinationExistsError):
+            sink.commit()
+        sink.abort()
+        assert (store.root / "f").read_bytes() == b"old"
+        assert leftovers(store.root) == set()
+
+    def test_of_many_at_once_exactly_one_wins(self, store: LocalStore) -> None:
+        barrier, won, lost = threading.Barrier(8), [], []
+
+        def work(number: int) -> None:
+            barrier.wait(5)
+            try:
+                put(store, "f", bytes([number]), replace=False)
+                won.append(number)
+            except DestinationExistsError:
+                lost.append(number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert len(lost) == 7
+        assert (store.root / "f").read_bytes() == bytes(won)
+        assert leftovers(store.root) == set()
+
+
+class TestTrouble:
+    def test_a_full_disk_is_said_before_the_first_byte(self, store: LocalStore) -> None:
+        with pytest.raises(DestinationError, match=r"\d+ bytes are to come, the disk has \d+ free"):
+            store.prepare(1 << 62)
+
+    @pytest.mark.parametrize("call", ["pwrite", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS])
+    def test_a_disk_that_refuses_publishes_nothing(
+        self, code: int, call: str, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: object) -> None:
+            raise OSError(code, os.strerror(code))
+
+        put(store, "f", b"old")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse)
+            with pytest.raises(DestinationError, match=os.strerror(code)) as caught:
+                put(store, "f", b"new")
+        assert caught.value.target == str(store.root / "f")
+        assert (store.root / "f").read_bytes() == b"old"
+        assert leftovers(store.root) == set()
+
+    def test_a_disk_that_takes_a_little_at_a_time_gets_it_all(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda file, data, offset: real(file, data[:7], offset))
+        put(store, "f", bytes(range(256)))
+        assert (store.root / "f").read_bytes() == bytes(range(256))
+
+    @pytest.mark.parametrize("use", ["prepare", "open"])
+    def test_a_file_in_the_directorys_place_is_an_error(self, use: str, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"x")
+        store = LocalStore(tmp_path / "file")
+        with pytest.raises((DestinationError, DestinationExistsError)):
+            store.prepare(0) if use == "prepare" else store.open("f", size=0, replace=True)
+        assert store.find(["f"]) == {}
+        assert store.read_small("f") is None
+        assert (tmp_path / "file").read_bytes() == b"x"
+
+    def test_a_directory_in_the_files_place_is_an_error(self, store: LocalStore) -> None:
+        store.prepare(0)
+        (store.root / "f").mkdir()
+        with pytest.raises(DestinationError):
+            put(store, "f", b"x")
+        assert leftovers(store.root) == set()
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+    def test_a_directory_that_may_not_be_written_is_an_error(self, store: LocalStore) -> None:
+        store.prepare(0)
+        store.root.chmod(0o500)
+        try:
+            with pytest.raises(DestinationError, match="Permission"):
+                put(store, "f", b"x")
+        finally:
+            store.root.chmod(0o700)
+
+    def test_a_disk_that_cannot_sync_a_directory_is_good_enough(
+        self, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, calls = os.fsync, []
+
+        def fsync(file: int) -> None:
+            calls.append(file)
+            if len(calls) == 2:
+                raise OSError(errno.EINVAL, "invalid")
+            real(file)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        put(store, "f", b"x")
+        assert len(calls) == 2
+        assert published(store.root) == {"f"}
+
+
+class TestSmall:
+    def test_a_small_file_is_written_read_and_removed(self, store: LocalStore) -> None:
+        name = "_taskdl/t.json"
+        assert store.read_small(name) is None
+        for data in (b"{}", b""):
+            store.write_small(name, data)
+            assert store.read_small(name) == data
+        for _ in range(2):
+            store.remove_small(name)
+        assert store.read_small(name) is None
+        assert leftovers(store.root) == set()
+
+    def test_one_that_is_absurdly_long_is_not_read(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        store.write_small("x", b"12345")
+        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.local._MAX_SMALL", 4)
+        assert store.read_small("x") is None
+
+
+@given(
+    st.dictionaries(st.text("abä #?%+", min_size=1, max_size=5).filter(str.strip), st.binary(max_size=20), max_size=5)
+)
+def test_every_file_keeps_its_name_and_bytes(files: dict[str, bytes]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        store = LocalStore(Path(directory))
+        store.prepare(0)
+        for name, data in files.items():
+            put(store, name, data)
+        assert {path.name: path.read_bytes() for path in store.root.iterdir() if path.is_file()} == files
+        assert {name: stored.size for name, stored in store.find(files).items()} == {
+            n: len(d) for n, d in files.items()
+        }

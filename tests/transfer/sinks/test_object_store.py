@@ -1,0 +1,256 @@
+"""An object shows only when all of it is there, on a real S3 server and where nothing can be deferred."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from typing import Any
+
+import fsspec
+import pytest
+
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.testing import Synthetic
+from airflow_provider_taskdl.transfer.sinks.base import Sink
+from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+from tests.s3 import S3Server
+from tests.transfer.sinks.conftest import Bucket
+
+PART = 5 * 1024 * 1024
+BIG = Synthetic(12 * 1024 * 1024 + 345)
+SIZES = {"empty": b"", "one byte": b"x", "small": b"abc" * 1000, "12 MiB": BIG.read(0, BIG.size)}
+NAMES = ["a b", "ä.tif", "数据.csv", "a#b", "a?b=c", "a%41b", "a+b", "a&b;c", "a[1]*", ".hidden", "x" * 200]
+
+
+def store_of(bucket: Bucket) -> ObjectStore:
+    store = ObjectStore(bucket.fs, bucket.root, part_size=PART)
+    store.prepare(0)
+    return store
+
+
+def fill(sink: Sink, data: bytes, chunk: int = 1024 * 1024) -> None:
+    for start in range(0, len(data), chunk):
+        sink.write(start, memoryview(data)[start : start + chunk])
+
+
+@pytest.fixture
+def store(bucket: Bucket) -> ObjectStore:
+    return store_of(bucket)
+
+
+class TestWriting:
+    @pytest.mark.parametrize("data", SIZES.values(), ids=SIZES)
+    def test_a_file_shows_at_the_commit_and_not_before(self, data: bytes, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=len(data), replace=True)
+        fill(sink, data)
+        assert "file.bin" not in bucket.names()
+        stored = sink.commit()
+        assert stored.size == len(data)
+        assert stored.version
+        assert hashlib.sha256(bucket.content("file.bin")).digest() == hashlib.sha256(data).digest()
+        assert bucket.names() == {"file.bin"}
+        assert bucket.uploads() == []
+        assert store.find(["file.bin"]) == {"file.bin": stored}
+
+    @pytest.mark.parametrize("size", [None, BIG.size])
+    def test_a_file_of_unknown_size_is_no_other(self, size: int | None, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=size, replace=True)
+        fill(sink, SIZES["12 MiB"], chunk=700_001)
+        sink.commit()
+        assert hashlib.sha256(bucket.content("file.bin")).hexdigest() == BIG.sha256
+
+    @pytest.mark.parametrize("data", SIZES.values(), ids=SIZES)
+    def test_a_file_that_is_given_up_leaves_nothing(self, data: bytes, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=len(data), replace=True)
+        fill(sink, data)
+        sink.abort()
+        sink.abort()
+        del sink
+        gc.collect()  # a file that counts as open is closed here, and that could begin an upload
+        assert bucket.names() == set()
+        assert bucket.uploads() == []
+
+    def test_a_file_that_is_given_up_leaves_the_old_one(self, store: ObjectStore, bucket: Bucket) -> None:
+        bucket.put("file.bin", b"old")
+        sink = store.open("file.bin", size=3, replace=True)
+        fill(sink, b"new")
+        sink.abort()
+        assert bucket.content("file.bin") == b"old"
+
+    def test_a_file_replaces_the_old_one(self, store: ObjectStore, bucket: Bucket) -> None:
+        bucket.put("file.bin", b"old")
+        before = store.find(["file.bin"])
+        sink = store.open("file.bin", size=3, replace=True)
+        fill(sink, b"new")
+        assert bucket.content("file.bin") == b"old"
+        sink.commit()
+        assert bucket.content("file.bin") == b"new"
+        assert store.find(["file.bin"]) != before
+
+    def test_giving_up_after_the_commit_takes_nothing_back(self, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=1, replace=True)
+        fill(sink, b"x")
+        sink.commit()
+        sink.abort()
+        assert bucket.content("file.bin") == b"x"
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_name_is_kept_as_it_is(self, name: str, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open(name, size=3, replace=True)
+        fill(sink, b"abc")
+        stored = sink.commit()
+        assert bucket.names() == {name}
+        assert bucket.content(name) == b"abc"
+        assert store.find([name]) == {name: stored}
+
+    def test_bytes_out_of_order_are_a_mistake(self, store: ObjectStore) -> None:
+        sink = store.open("file.bin", size=6, replace=True)
+        sink.write(0, memoryview(b"abc"))
+        with pytest.raises(ValueError, match="offset 4 came at 3"):
+            sink.write(4, memoryview(b"e"))
+        sink.abort()
+
+
+class TestNever:
+    def test_what_is_there_is_not_replaced(self, store: ObjectStore, bucket: Bucket) -> None:
+        bucket.put("file.bin", b"old")
+        sink = store.open("file.bin", size=3, replace=False)
+        fill(sink, b"new")
+        with pytest.raises(DestinationExistsError) as caught:
+            sink.commit()
+        sink.abort()
+        assert not caught.value.retryable
+        assert bucket.content("file.bin") == b"old"
+        assert bucket.names() == {"file.bin"}
+        assert bucket.uploads() == []
+
+    def test_what_comes_meanwhile_is_not_replaced(self, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=3, replace=False)
+        fill(sink, b"new")
+        bucket.put("file.bin", b"old")
+        with pytest.raises(DestinationExistsError):
+            sink.commit()
+        sink.abort()
+        assert bucket.content("file.bin") == b"old"
+
+    def test_a_free_name_is_taken(self, store: ObjectStore, bucket: Bucket) -> None:
+        sink = store.open("file.bin", size=3, replace=False)
+        fill(sink, b"new")
+        sink.commit()
+        assert bucket.content("file.bin") == b"new"
+
+
+class TestLooking:
+    @pytest.mark.parametrize("asked", [3, 40], ids=["one by one", "by a listing"])
+    def test_what_is_there_is_found(self, asked: int, store: ObjectStore, bucket: Bucket) -> None:
+        for name in ("f1", "f2 ä#?"):
+            bucket.put(name, name.encode())
+        bucket.put("f3/below", b"x")
+        names = [f"f{number}" for number in range(asked)] + ["f2 ä#?", "f3"]
+        found = store.find(names)
+        assert {name: stored.size for name, stored in found.items()} == {"f1": 2, "f2 ä#?": 7}
+        assert all(stored.version for stored in found.values())
+        assert found == store.find(["f1", "f2 ä#?"])
+
+    @pytest.mark.parametrize("asked", [0, 1, 40])
+    def test_in_an_empty_place_nothing_is_found(self, asked: int, store: ObjectStore) -> None:
+        assert store.find([f"f{number}" for number in range(asked)]) == {}
+
+    def test_another_content_of_the_same_size_has_another_version(self, store: ObjectStore, bucket: Bucket) -> None:
+        bucket.put("f", b"abc")
+        first = store.find(["f"])["f"]
+        bucket.put("f", b"xyz")
+        assert store.find(["f"])["f"].version != first.version
+
+
+class TestSmall:
+    @pytest.mark.parametrize("data", [b"", b"{}", b"x" * 300_000])
+    def test_a_small_object_is_written_read_and_removed(self, data: bytes, store: ObjectStore, bucket: Bucket) -> None:
+        name = "_taskdl/t-1.json"
+        assert store.read_small(name) is None
+        store.write_small(name, b"before")
+        store.write_small(name, data)
+        assert store.read_small(name) == data
+        assert bucket.names() == {name}
+        for _ in range(2):
+            store.remove_small(name)
+        assert store.read_small(name) is None
+
+    def test_one_that_is_absurdly_long_is_not_read(
+        self, store: ObjectStore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.object_store._MAX_SMALL", 10)
+        bucket.put("_taskdl/t.json", b"x" * 11)
+        assert store.read_small("_taskdl/t.json") is None
+
+
+@pytest.mark.s3
+class TestS3:
+    def test_a_bucket_that_is_not_there_is_not_made(self, s3: Bucket, s3_server: S3Server) -> None:
+        store = store_of(Bucket(s3.fs, "b-typing-error/prefix"))
+        sink = store.open("f", size=1, replace=True)
+        fill(sink, b"x")
+        with pytest.raises(DestinationError, match="bucket does not exist") as caught:
+            sink.commit()
+        sink.abort()
+        assert caught.value.retryable
+        assert not (s3_server.directory / "b-typing-error").exists()
+
+    def test_wrong_keys_are_a_refusal_that_shows_none(self, s3_server: S3Server) -> None:
+        options = {**s3_server.options, "secret": "GEHEIM"}
+        fs = fsspec.filesystem("s3", skip_instance_cache=True, **options)
+        store = ObjectStore(fs, f"{s3_server.bucket()}/x", part_size=PART)
+        with pytest.raises(DestinationError, match="the store refused") as caught:
+            store.read_small("_taskdl/t.json")
+        assert "GEHEIM" not in str(caught.value)
+        fs.close_session(fs.loop, fs.s3)
+
+    def test_a_big_file_has_parts_of_the_size_that_was_asked_for(self, s3: Bucket) -> None:
+        sink = store_of(s3).open("f", size=None, replace=True)
+        fill(sink, SIZES["12 MiB"])
+        assert s3.uploads() == ["pre fix/f"]
+        assert len(sink._file.parts) == 2
+        sink.commit()
+        assert len(sink._file.parts) == 3
+
+    @pytest.mark.parametrize(
+        ("part_size", "size", "block"),
+        [(1024, None, PART), (16 * 2**20, 10, 16 * 2**20), (PART, 100 * 2**30, -(-(100 * 2**30) // 9900))],
+    )
+    def test_parts_grow_with_the_file(self, part_size: int, size: int | None, block: int, s3: Bucket) -> None:
+        sink = ObjectStore(s3.fs, s3.root, part_size=part_size).open("f", size=size, replace=True)
+        assert sink._file.blocksize == block
+        sink.abort()
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("step", ["write", "close"])
+    def test_a_store_that_breaks_in_the_middle_publishes_nothing(
+        self, step: str, store: ObjectStore, bucket: Bucket
+    ) -> None:
+        sink = store.open("file.bin", size=BIG.size, replace=True)
+
+        def broken(*args: Any) -> Any:
+            raise OSError("no more")
+
+        fill(sink, SIZES["12 MiB"][: 6 * 1024 * 1024])
+        setattr(sink._file, step, broken)
+        with pytest.raises(DestinationError, match="OSError: no more"):
+            sink.write(sink._position, memoryview(b"x")) if step == "write" else sink.commit()
+        sink.abort()
+        assert "file.bin" not in bucket.names()
+        assert bucket.uploads() == []
+
+    def test_a_store_that_lost_bytes_is_found_out(self, memory: Bucket) -> None:
+        store = store_of(memory)
+        sink = store.open("file.bin", size=3, replace=True)
+        fill(sink, b"abc")
+        sink._position = 4
+        with pytest.raises(DestinationError, match="4 bytes were written, the store has 3"):
+            sink.commit()
+        sink.abort()
+        assert memory.names() == set()
+
+    def test_a_directory_is_no_file(self, store: ObjectStore, bucket: Bucket) -> None:
+        bucket.put("dir/below", b"x")
+        assert store.find(["dir"]) == {}
