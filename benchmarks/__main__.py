@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -73,8 +74,8 @@ def _machine(servers: Servers) -> dict[str, object]:
             said = subprocess.run([find(program), option], capture_output=True, text=True, check=False)
         except Missing:
             continue
-        words = (said.stdout or said.stderr).splitlines()[0].split()
-        versions[program] = next((w.rpartition("/")[2].lstrip("v") for w in words if any(c.isdigit() for c in w)), "?")
+        number = re.search(r"\d+(\.\d+)+", said.stdout or said.stderr)
+        versions[program] = number[0] if number else "?"
     for package in _PACKAGES:
         try:
             versions[package] = version(package)

@@ -98,7 +98,7 @@ def machine_of(kept: list[Results]) -> str:
     """Return what was measured on."""
     said = {
         f"{each['cores']} cores ({each['processor']}), {each['memory_gib']} GiB of memory, files on {each['disk']}, "
-        f"{each['runs']} counted runs"
+        f"counted rounds: {each['runs']}, {each['when']}"
         for each in kept
     }
     return "; ".join(sorted(said)) or "not measured yet"
@@ -123,7 +123,7 @@ def _median(row: Results, name: str) -> float:
 
 
 def _above(row: Results) -> float:
-    return float(median(run["rss"] - run["base"] for run in row["runs"]))
+    return float(median([run["rss"] - run["base"] for run in row["runs"]] or [0.0]))
 
 
 def _spread(row: Results) -> str:

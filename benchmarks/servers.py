@@ -209,10 +209,8 @@ class Servers:
              "--key", tls[1], "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"],
             rclone, {"RCLONE_CONFIG": os.devnull},
         )  # fmt: skip
-        self.swallow, self.rclone = (
-            S3("an S3 endpoint that swallows", swallow, None, False),
-            S3("rclone's S3 server", rclone, root, True),
-        )
+        self.swallow = S3("an S3 endpoint that swallows", swallow, None, wants_lengths=False)
+        self.rclone = S3("rclone's S3 server", rclone, root, wants_lengths=True)
 
     def _start_nginx(self) -> None:
         config = self.folder / "nginx.conf"
