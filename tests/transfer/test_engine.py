@@ -68,7 +68,7 @@ class TestConcurrency:
                 super().__init__(*args, **kwargs)
                 time.sleep(0.01)
 
-            def abort(self) -> None:
+            def abort(self, *, keep: bool = False) -> None:
                 raise AssertionError("nothing fails here")
 
             def commit(self) -> Any:

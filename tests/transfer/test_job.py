@@ -62,7 +62,7 @@ class TestSuccess:
         assert_canary_free(tmp_path / "_taskdl", secrets=secrets_of(lists(server, task)()))
 
     def test_any_store_will_do(self, bucket: Bucket, server: EmulatorServer, task: Task) -> None:
-        store = ObjectStore(bucket.fs, bucket.root, part_size=5 * 1024 * 1024)
+        store = ObjectStore(bucket.fs, bucket.root)
         job(lists(server, task), store).run()
         assert bucket.names() == {*FILES, f"_taskdl/{task.id}.json"}
         assert bucket.content("b ig.tif") == BIG.read(0, BIG.size)

@@ -17,6 +17,7 @@ from airflow_provider_taskdl.exceptions import (
     UnsafeFileNameError,
 )
 from airflow_provider_taskdl.listing import RemoteFile
+from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, write_entries
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
 from airflow_provider_taskdl.transfer.sinks.base import Stored
@@ -120,7 +121,10 @@ def keep(store: Store, *names: str, record: str = "manifest", **changes: Any) ->
 
 def plan(store: Store, *names: str, overwrite: Overwrite = "verified", size: int | None = 3) -> Plan:
     files = [remote(f"http://h/{name}", name, size) for name in names]
-    return make_plan(files, store, remote_task_id="t-1", overwrite=overwrite, path_of=lambda name: f"new/{name}")
+    return make_plan(
+        files, store, remote_task_id="t-1", overwrite=overwrite, path_of=lambda name: f"new/{name}",
+        unfinished=StoreCheckpoint(store).load("t-1"),
+    )  # fmt: skip
 
 
 class TestMakePlan:

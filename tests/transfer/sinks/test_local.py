@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from tests.transfer.harness import leftovers, published
+
+MIB = 1024 * 1024
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def put(store: LocalStore, name: str, data: bytes, *, replace: bool = True) -> None:
-    sink = store.open(name, size=len(data), replace=replace)
+    sink = store.open(name, Origin(len(data)), part_size=MIB, replace=replace)
     try:
         sink.write(0, memoryview(data))
         sink.commit()
@@ -34,7 +37,7 @@ def put(store: LocalStore, name: str, data: bytes, *, replace: bool = True) -> N
 
 @pytest.mark.parametrize("data", [b"", b"x", b"abc" * 1_000_000], ids=["empty", "one byte", "3 MB"])
 def test_a_file_shows_at_the_commit_and_not_before(data: bytes, store: LocalStore) -> None:
-    sink = store.open("f.bin", size=len(data), replace=True)
+    sink = store.open("f.bin", Origin(len(data)), part_size=MIB, replace=True)
     sink.write(0, memoryview(data))
     assert published(store.root) == set()
     stored = sink.commit()
@@ -46,7 +49,7 @@ def test_a_file_shows_at_the_commit_and_not_before(data: bytes, store: LocalStor
 
 
 def test_a_file_that_is_given_up_leaves_nothing(store: LocalStore) -> None:
-    sink = store.open("f", size=3, replace=True)
+    sink = store.open("f", Origin(3), part_size=MIB, replace=True)
     sink.write(0, memoryview(b"abc"))
     assert len(leftovers(store.root)) == 1
     for _ in range(2):
@@ -73,7 +76,7 @@ def test_what_a_link_points_to_is_not_written_through(store: LocalStore, tmp_pat
 
 
 def test_bytes_may_come_in_any_order(store: LocalStore) -> None:
-    sink = store.open("f", size=6, replace=True)
+    sink = store.open("f", Origin(6), part_size=MIB, replace=True)
     sink.write(3, memoryview(b"def"))
     sink.write(0, memoryview(b"abc"))
     sink.commit()
@@ -90,7 +93,7 @@ class TestNever:
         assert leftovers(store.root) == set()
 
     def test_what_comes_between_open_and_commit_is_not_replaced(self, store: LocalStore) -> None:
-        sink = store.open("f", size=3, replace=False)
+        sink = store.open("f", Origin(3), part_size=MIB, replace=False)
         sink.write(0, memoryview(b"new"))
         (store.root / "f").write_bytes(b"old")
         with pytest.raises(DestinationExistsError):
@@ -156,7 +159,7 @@ class TestTrouble:
         (tmp_path / "file").write_bytes(b"x")
         store = LocalStore(tmp_path / "file")
         with pytest.raises((DestinationError, DestinationExistsError)):
-            store.prepare(0) if use == "prepare" else store.open("f", size=0, replace=True)
+            store.prepare(0) if use == "prepare" else store.open("f", Origin(0), part_size=MIB, replace=True)
         assert store.find(["f"]) == {}
         assert store.read_small("f") is None
         assert (tmp_path / "file").read_bytes() == b"x"

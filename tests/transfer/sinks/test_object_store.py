@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.testing import Synthetic
-from airflow_provider_taskdl.transfer.sinks.base import Sink
+from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from tests.s3 import S3Server
 from tests.transfer.sinks.conftest import Bucket
@@ -23,7 +23,7 @@ NAMES = ["a b", "ä.tif", "数据.csv", "a#b", "a?b=c", "a%41b", "a+b", "a&b;c",
 
 
 def store_of(bucket: Bucket) -> ObjectStore:
-    store = ObjectStore(bucket.fs, bucket.root, part_size=PART)
+    store = ObjectStore(bucket.fs, bucket.root)
     store.prepare(0)
     return store
 
@@ -41,7 +41,7 @@ def store(bucket: Bucket) -> ObjectStore:
 class TestWriting:
     @pytest.mark.parametrize("data", SIZES.values(), ids=SIZES)
     def test_a_file_shows_at_the_commit_and_not_before(self, data: bytes, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=len(data), replace=True)
+        sink = store.open("file.bin", Origin(len(data)), part_size=PART, replace=True)
         fill(sink, data)
         assert "file.bin" not in bucket.names()
         stored = sink.commit()
@@ -54,14 +54,14 @@ class TestWriting:
 
     @pytest.mark.parametrize("size", [None, BIG.size])
     def test_a_file_of_unknown_size_is_no_other(self, size: int | None, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=size, replace=True)
+        sink = store.open("file.bin", Origin(size), part_size=PART, replace=True)
         fill(sink, SIZES["12 MiB"], chunk=700_001)
         sink.commit()
         assert hashlib.sha256(bucket.content("file.bin")).hexdigest() == BIG.sha256
 
     @pytest.mark.parametrize("data", SIZES.values(), ids=SIZES)
     def test_a_file_that_is_given_up_leaves_nothing(self, data: bytes, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=len(data), replace=True)
+        sink = store.open("file.bin", Origin(len(data)), part_size=PART, replace=True)
         fill(sink, data)
         sink.abort()
         sink.abort()
@@ -72,7 +72,7 @@ class TestWriting:
 
     def test_a_file_that_is_given_up_leaves_the_old_one(self, store: ObjectStore, bucket: Bucket) -> None:
         bucket.put("file.bin", b"old")
-        sink = store.open("file.bin", size=3, replace=True)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=True)
         fill(sink, b"new")
         sink.abort()
         assert bucket.content("file.bin") == b"old"
@@ -80,7 +80,7 @@ class TestWriting:
     def test_a_file_replaces_the_old_one(self, store: ObjectStore, bucket: Bucket) -> None:
         bucket.put("file.bin", b"old")
         before = store.find(["file.bin"])
-        sink = store.open("file.bin", size=3, replace=True)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=True)
         fill(sink, b"new")
         assert bucket.content("file.bin") == b"old"
         sink.commit()
@@ -88,7 +88,7 @@ class TestWriting:
         assert store.find(["file.bin"]) != before
 
     def test_giving_up_after_the_commit_takes_nothing_back(self, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=1, replace=True)
+        sink = store.open("file.bin", Origin(1), part_size=PART, replace=True)
         fill(sink, b"x")
         sink.commit()
         sink.abort()
@@ -96,7 +96,7 @@ class TestWriting:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_name_is_kept_as_it_is(self, name: str, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open(name, size=3, replace=True)
+        sink = store.open(name, Origin(3), part_size=PART, replace=True)
         fill(sink, b"abc")
         stored = sink.commit()
         assert bucket.names() == {name}
@@ -104,7 +104,7 @@ class TestWriting:
         assert store.find([name]) == {name: stored}
 
     def test_bytes_out_of_order_are_a_mistake(self, store: ObjectStore) -> None:
-        sink = store.open("file.bin", size=6, replace=True)
+        sink = store.open("file.bin", Origin(6), part_size=PART, replace=True)
         sink.write(0, memoryview(b"abc"))
         with pytest.raises(ValueError, match="offset 4 came at 3"):
             sink.write(4, memoryview(b"e"))
@@ -114,7 +114,7 @@ class TestWriting:
 class TestNever:
     def test_what_is_there_is_not_replaced(self, store: ObjectStore, bucket: Bucket) -> None:
         bucket.put("file.bin", b"old")
-        sink = store.open("file.bin", size=3, replace=False)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=False)
         fill(sink, b"new")
         with pytest.raises(DestinationExistsError) as caught:
             sink.commit()
@@ -125,7 +125,7 @@ class TestNever:
         assert bucket.uploads() == []
 
     def test_what_comes_meanwhile_is_not_replaced(self, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=3, replace=False)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=False)
         fill(sink, b"new")
         bucket.put("file.bin", b"old")
         with pytest.raises(DestinationExistsError):
@@ -134,7 +134,7 @@ class TestNever:
         assert bucket.content("file.bin") == b"old"
 
     def test_a_free_name_is_taken(self, store: ObjectStore, bucket: Bucket) -> None:
-        sink = store.open("file.bin", size=3, replace=False)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=False)
         fill(sink, b"new")
         sink.commit()
         assert bucket.content("file.bin") == b"new"
@@ -188,7 +188,7 @@ class TestSmall:
 class TestS3:
     def test_a_bucket_that_is_not_there_is_not_made(self, s3: Bucket, s3_server: S3Server) -> None:
         store = store_of(Bucket(s3.fs, "b-typing-error/prefix"))
-        sink = store.open("f", size=1, replace=True)
+        sink = store.open("f", Origin(1), part_size=PART, replace=True)
         fill(sink, b"x")
         with pytest.raises(DestinationError, match="bucket does not exist") as caught:
             sink.commit()
@@ -199,14 +199,14 @@ class TestS3:
     def test_wrong_keys_are_a_refusal_that_shows_none(self, s3_server: S3Server) -> None:
         options = {**s3_server.options, "secret": "GEHEIM"}
         fs = fsspec.filesystem("s3", skip_instance_cache=True, **options)
-        store = ObjectStore(fs, f"{s3_server.bucket()}/x", part_size=PART)
+        store = ObjectStore(fs, f"{s3_server.bucket()}/x")
         with pytest.raises(DestinationError, match="the store refused") as caught:
             store.read_small("_taskdl/t.json")
         assert "GEHEIM" not in str(caught.value)
         fs.close_session(fs.loop, fs.s3)
 
     def test_a_big_file_has_parts_of_the_size_that_was_asked_for(self, s3: Bucket) -> None:
-        sink = store_of(s3).open("f", size=None, replace=True)
+        sink = store_of(s3).open("f", Origin(None), part_size=PART, replace=True)
         fill(sink, SIZES["12 MiB"])
         assert s3.uploads() == ["pre fix/f"]
         assert len(sink._file.parts) == 2
@@ -218,7 +218,7 @@ class TestS3:
         [(1024, None, PART), (16 * 2**20, 10, 16 * 2**20), (PART, 100 * 2**30, -(-(100 * 2**30) // 9900))],
     )
     def test_parts_grow_with_the_file(self, part_size: int, size: int | None, block: int, s3: Bucket) -> None:
-        sink = ObjectStore(s3.fs, s3.root, part_size=part_size).open("f", size=size, replace=True)
+        sink = ObjectStore(s3.fs, s3.root).open("f", Origin(size), part_size=part_size, replace=True)
         assert sink._file.blocksize == block
         sink.abort()
 
@@ -228,7 +228,7 @@ class TestTrouble:
     def test_a_store_that_breaks_in_the_middle_publishes_nothing(
         self, step: str, store: ObjectStore, bucket: Bucket
     ) -> None:
-        sink = store.open("file.bin", size=BIG.size, replace=True)
+        sink = store.open("file.bin", Origin(BIG.size), part_size=PART, replace=True)
 
         def broken(*args: Any) -> Any:
             raise OSError("no more")
@@ -243,7 +243,7 @@ class TestTrouble:
 
     def test_a_store_that_lost_bytes_is_found_out(self, memory: Bucket) -> None:
         store = store_of(memory)
-        sink = store.open("file.bin", size=3, replace=True)
+        sink = store.open("file.bin", Origin(3), part_size=PART, replace=True)
         fill(sink, b"abc")
         sink._position = 4
         with pytest.raises(DestinationError, match="4 bytes were written, the store has 3"):
