@@ -93,6 +93,8 @@ class Engine:
         outcome = Outcome({}, {})
         saved_at, unsaved = time.monotonic(), False
         self._queued.extend(files)
+        if self._cancelled.is_set():
+            self.cancel()
         workers: list[threading.Thread] = []
         try:
             for number in range(self._concurrency):

@@ -187,8 +187,8 @@ class TestOverwrite:
     ) -> None:
         real = LocalStore.open
 
-        def late(store: LocalStore, name: str, **options: Any) -> Any:
-            sink = real(store, name, **options)
+        def late(store: LocalStore, name: str, *facts: Any, **options: Any) -> Any:
+            sink = real(store, name, *facts, **options)
             if name == "a.json":
                 (tmp_path / name).write_bytes(b"theirs")
             return sink
