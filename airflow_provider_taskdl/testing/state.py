@@ -189,9 +189,10 @@ class Emulator:
         bytes_ = as_content(content)
         size = bytes_.size if declared_size == "real" else declared_size
         folder = (directory or f"eo-results/{task.id}").strip("/")
-        path = f"/{folder}/{object_key(name, len(task.files))}"
-        if path in self.objects:
-            path = f"{path}-{len(task.files)}"
+        first = path = f"/{folder}/{object_key(name, len(task.files))}"
+        numbers = itertools.count(1)
+        while path in self.objects:  # another task's file of that name, or this one's
+            path = f"{first}-{next(numbers)}"
         file = TaskFile(name, bytes_, path, size, checksums, modified=self.now())
         task.files.append(file)
         self.objects[path] = (task, file)

@@ -36,6 +36,11 @@ def link_to(server: EmulatorServer, task: Task) -> str:
     return make_link(server.emulator, task, task.files[0], server.base_url)[0]
 
 
+def test_tasks_whose_files_share_name_and_directory_keep_their_own(taskdl_server: EmulatorServer) -> None:
+    tasks = [taskdl_server.emulator.bls_task(bytes([number]), name="log.json") for number in range(4)]
+    assert [httpx.get(link_to(taskdl_server, task)).content for task in tasks] == [b"\0", b"\1", b"\2", b"\3"]
+
+
 @pytest.mark.parametrize(
     ("asked", "first", "end"),
     [("bytes=0-", 0, 10240), ("bytes=5-9", 5, 10), ("bytes=10239-", 10239, 10240), ("bytes=9-99999", 9, 10240),
