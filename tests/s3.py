@@ -48,8 +48,8 @@ class S3Server:
 
     def client(self, url: str | None = None, **facts: Any) -> Any:
         """A boto3 client as an Airflow connection gives it; ``url`` is another way to the same server."""
-        import boto3  # type: ignore[import-untyped]
-        from botocore.config import Config  # type: ignore[import-untyped]
+        import boto3
+        from botocore.config import Config
 
         config = Config(
             request_checksum_calculation="when_required", retries={"max_attempts": 1}, s3={"addressing_style": "path"}

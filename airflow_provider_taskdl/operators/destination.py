@@ -130,7 +130,7 @@ def _s3_client(conn_id: str | None) -> Any:
     """Return the connection's own S3 client, or ``None`` where s3fs knows a way to the store that it does not."""
     try:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.config import Config
     except ImportError:
         return None
     # As ObjectStoragePath has it: without a connection, what the machine itself may do.

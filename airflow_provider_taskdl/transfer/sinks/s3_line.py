@@ -205,7 +205,7 @@ def _slices(data: memoryview, stop: threading.Event) -> Iterator[memoryview]:
 def line_like(client: Any) -> Line | None:
     """Return connections that are made as the client makes its own, or ``None`` if that is not certain."""
     try:
-        from botocore.httpsession import URLLib3Session, get_cert_path  # type: ignore[import-untyped]
+        from botocore.httpsession import URLLib3Session, get_cert_path
 
         session, config = client._endpoint.http_session, client.meta.config
         plain = type(session) is URLLib3Session and config.signature_version in ("s3v4", "v4")

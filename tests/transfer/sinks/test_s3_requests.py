@@ -191,7 +191,7 @@ def test_tls_is_verified_as_the_client_does_it(s3_server: S3Server, certificate:
 
 
 def test_a_proxy_of_the_client_is_used(s3_server: S3Server, s3_front: S3Front) -> None:
-    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.config import Config
 
     # The front takes a proxy's requests for its own: their targets are whole URLs.
     client = s3_server.client("http://s3.test.invalid", config=Config(proxies={"http": s3_front.url}))
