@@ -33,6 +33,9 @@ class EoAnalysisHook(TaskApiHook):
 
     Connection type ``eo_analysis``: Host is the base URL with its path prefix, Password the API token.
 
+    Every call raises what :meth:`TaskApiHook.list_files` raises. Source:
+    eo-doc.origen.ae/api/openapi/data-analysis/get-download-url.html.
+
     :param conn_id: The Airflow connection.
     """
 

@@ -51,7 +51,8 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param on_error: ``"collect"`` fetches what can be fetched and then fails with all reasons, ``"fail_fast"`` stops at
         the first. Templated.
     :param concurrency: Connections to the file host, over all files.
-    :param part_size: Bytes per part of an upload.
+    :param part_size: Bytes of a part, 1 MiB to 1 GiB; a longer file comes in parts, several at once. At most
+        ``concurrency`` parts are in memory.
     :param wait_for_link: Wait for the links first, as ``DownloadLinkSensor`` does.
     :param deferrable: With ``wait_for_link``: wait in the triggerer; default is ``[operators] default_deferrable``.
     :param poll_interval: With ``wait_for_link``: seconds between two looks.
