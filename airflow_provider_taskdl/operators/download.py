@@ -155,6 +155,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
                 self._job = None
                 hook.close()
         except TaskDownloadError as error:
+            error.remote_task_id = error.remote_task_id or str(self.remote_task_id)
             failure = as_airflow_sees_it(error)
         raise failure
 

@@ -74,13 +74,15 @@ class DownloadLinkSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait in this process, or look once and go on in the triggerer."""
+        from airflow_provider_taskdl.triggers.events import timed_out
+
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
             # Else it would skip in the triggerer, where Airflow itself does so, and fail in the other modes.
             if self.never_fail:
                 raise AirflowSkipException("Skipping due to never_fail is set to True.") from error
-            raise
+            raise timed_out(str(self.remote_task_id)) from None  # what all modes say, and it names the task
         finally:
             if self._hook is not None:
                 self._hook.close()

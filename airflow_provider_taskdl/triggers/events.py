@@ -49,4 +49,6 @@ def read_event(event: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def timed_out(remote_task_id: str) -> AirflowSensorTimeout:
     """Return what ends a wait whose deadline has come."""
-    return AirflowSensorTimeout(f"the files of remote task {remote_task_id} were not there in time")
+    return AirflowSensorTimeout(
+        f"the files of remote task {remote_task_id} were not there in time; the log has what the service said last"
+    )

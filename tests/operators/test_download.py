@@ -87,6 +87,7 @@ def test_a_name_that_cannot_be_a_path_stops_all_before_any_byte(
     task = taskdl_emulator.eo_task({"good": b"1", name: b"2"})
     kind, cause = _result(_operator(tmp_path / "out", task.id))
     assert (kind, type(cause).__name__) == ("failed", "UnsafeFileNameError")
+    assert cause.remote_task_id == task.id
     assert taskdl_emulator.count("file") == 0
     assert not (tmp_path / "out").exists()
 
@@ -142,6 +143,7 @@ def test_two_files_of_one_name_are_refused_for_good(taskdl_emulator: Emulator, t
     taskdl_emulator.add_file(task, "a", b"2")
     kind, cause = _result(_operator(tmp_path, task.id))
     assert (kind, type(cause).__name__) == ("failed", "UnsafeFileNameError")
+    assert (cause.remote_task_id, cause.file) == (task.id, "a")
 
 
 def test_several_failures_are_one_error_with_all_reasons(taskdl_emulator: Emulator, tmp_path: Path) -> None:

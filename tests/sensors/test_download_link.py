@@ -164,6 +164,7 @@ def test_the_deadline_is_the_same_and_the_last_look_is_at_it(
     began = time.time()
     kind, error = outcome(lambda: run(sensor, make_context()))
     assert (kind, type(error)) == ("retry", AirflowSensorTimeout)
+    assert f"remote task {task_id} were not there in time" in str(error)
     assert 0.4 <= time.time() - began < 5
     assert taskdl_emulator.seen("eo.*")[-1].time - began >= 0.35
 
