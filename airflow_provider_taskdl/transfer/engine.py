@@ -15,6 +15,7 @@ from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.file_transfer import Buffer, FileTransfer, Piece, Surroundings
 from airflow_provider_taskdl.transfer.manifest import Entry
+from airflow_provider_taskdl.transfer.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Engine:
     ) -> None:
         self._around, self._concurrency, self._part_size = around, concurrency, part_size
         self._on_error = on_error
-        self._cancelled = cancelled or threading.Event()
+        self._cancelled = cancelled or Stop()
         # Reentrant: a signal may cancel in the middle of anything.
         self._change = threading.Condition(threading.RLock())
         self._queued: deque[RemoteFile] = deque()
@@ -172,7 +173,7 @@ class Engine:
                 self._change.wait()
 
     def _begin(self, file: RemoteFile) -> FileTransfer:
-        transfer = FileTransfer(file, self._around, part_size=self._part_size_for(file))
+        transfer = FileTransfer(file, self._around, part_size=self._part_size_for(file), longest=self._part_size)
         self._begun.add(transfer)
         return transfer
 
@@ -189,7 +190,9 @@ class Engine:
     def _done(self, transfer: FileTransfer, following: Sequence[Piece]) -> None:
         with self._change:
             self._busy -= 1
-            self._pieces.extend(following)
+            for piece in following:
+                # One that holds a connection is next: by whoever takes it, no more are open than there are workers.
+                (self._pieces.append if piece.reader is None else self._pieces.appendleft)(piece)
             if transfer.is_over:
                 self._begun.discard(transfer)
                 self._ended.put(transfer)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from airflow_provider_taskdl.exceptions import IntegrityError, SourceChangedError, TaskDownloadError
+from airflow_provider_taskdl.exceptions import DestinationError, IntegrityError, SourceChangedError, TaskDownloadError
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.digest import Digests
@@ -17,6 +17,7 @@ from airflow_provider_taskdl.transfer.progress import Progress
 from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
+from airflow_provider_taskdl.transfer.stop import Stop
 
 # A file that changes while it is read, or whose digest is wrong, is read once more from its start.
 _READINGS = 2
@@ -82,19 +83,20 @@ class FileTransfer:
     :param file: The file.
     :param around: What all files share.
     :param part_size: Bytes of a part; a longer file comes in parts.
+    :param longest: Bytes of the longest part that may be held, for a file that an earlier process split otherwise.
     :ivar entry: The file's record, once it is there.
     :ivar error: Why it is not, once that is certain; ``Cancelled`` if it was told to stop.
     :ivar retries: Failures that were mended.
     """
 
-    def __init__(self, file: RemoteFile, around: Surroundings, *, part_size: int) -> None:
-        self.file, self._around, self._part_size = file, around, part_size
+    def __init__(self, file: RemoteFile, around: Surroundings, *, part_size: int, longest: int) -> None:
+        self.file, self._around, self._part_size, self._longest = file, around, part_size, longest
         self.entry: Entry | None = None
         self.error: TaskDownloadError | Cancelled | None = None
         self.retries = 0
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._told_to_stop = False
         self._reading = 0
         self._start_over()
@@ -108,6 +110,8 @@ class FileTransfer:
         """Give the file up, keeping for a later try what its store can keep."""
         self._told_to_stop = True
         self._stop.set()
+        if (sink := self._sink) is not None:
+            sink.stop()
 
     def run(self, piece: Piece, buffer: Buffer) -> Sequence[Piece]:
         """Do one piece of work and return those that come next.
@@ -148,6 +152,8 @@ class FileTransfer:
         self._unread = False
         self._counted = 0
         self._left = 1
+        if self._told_to_stop:  # since it was decided to start over
+            self._stop.set()
 
     def _begin(self, buffer: Buffer) -> Sequence[Piece]:
         around, size = self._around, self.file.size
@@ -160,10 +166,15 @@ class FileTransfer:
             if in_parts and not source.origin.is_certain:
                 # Nothing would prove that other parts are of the same file, so it comes in one piece.
                 self._let_go(reader)
+                source = self._source = Source(self.file)  # nothing was read yet, so the next answer is the first
                 reader, in_parts = self._reader(0, None), False
                 reader.open()
             sink = self._sink = around.store.open(
-                self.file.name, source.origin, part_size=self._part_size, replace=around.replace
+                self.file.name,
+                source.origin,
+                part_size=self._part_size,
+                replace=around.replace,
+                longest=self._longest,
             )
             self._digests = Digests(source.digests)
             if not in_parts or source.size is None:
@@ -252,10 +263,11 @@ class FileTransfer:
         if self._failure is None:
             try:
                 self.entry = self._publish()
+                self._sink = None  # with what it still holds in memory
                 self._around.progress.file_done()
                 return ()
             except TaskDownloadError as error:
-                self._failure = error
+                self._fail(error)
             except BaseException:
                 self._give_up(keep=False)
                 raise
@@ -280,12 +292,21 @@ class FileTransfer:
         return Entry(
             name=self.file.name,
             size=self._hashed,
-            sha256=self._around.store.sha256(self.file.name) if self._unread else self._digests.sha256,
+            sha256=self._look_back() if self._unread else self._digests.sha256,
             source_etag=source.etag,
             path=self._around.path_of(self.file.name),
             time=datetime.now(timezone.utc),
             stored_version=stored.version,
         )
+
+    def _look_back(self) -> str:
+        """Return the digest of what was published, of which an earlier process had brought a part."""
+        store, name = self._around.store, self.file.name
+        try:
+            return store.sha256(name, self._source.digests)
+        except IntegrityError:
+            store.remove_small(name)
+            raise
 
     def _give_up(self, *, keep: bool) -> None:
         self._around.progress.add(-self._counted)
@@ -294,6 +315,8 @@ class FileTransfer:
 
     def _fail(self, error: TaskDownloadError | Cancelled) -> None:
         with self._turn:
+            if self._told_to_stop and isinstance(error, DestinationError):
+                error = Cancelled()  # the store was told as well
             # A part that was stopped because of another one's failure has nothing to say.
             if self._failure is None or isinstance(self._failure, Cancelled):
                 self._failure = error

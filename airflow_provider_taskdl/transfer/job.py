@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_
 from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Store
+from airflow_provider_taskdl.transfer.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class DownloadJob:
         self._list_files, self._client, self._store, self._path_of = list_files, client, store, path_of
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
         self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
-        self._cancelled = threading.Event()
+        self._cancelled = Stop()
         self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store)
         self._engine: Engine | None = None
         self.totals = Totals()

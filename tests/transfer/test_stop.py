@@ -23,7 +23,7 @@ from airflow_provider_taskdl.testing import (
 )
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.sinks.local import LocalSink
-from tests.transfer.harness import checkpoint, job, leftovers, lists, published, until
+from tests.transfer.harness import checkpoint, job, leftovers, listing, lists, published, remote, until
 
 MIB = 1024 * 1024
 BIG = Synthetic(3 * MIB + 17)
@@ -198,3 +198,24 @@ class TestStop:
         assert caught.value.file == "a"
         assert published(tmp_path) == {"b"}
         assert emulator.count("file", "a") == 1
+
+    def test_a_signal_may_stop_what_is_just_being_stopped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = job(lambda: listing(remote("http://127.0.0.1:1/")), tmp_path)
+        told = running._cancelled._cond
+        real, calls = told.notify_all, 0
+
+        def interrupted() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                running.cancel()  # as a handler does, on the same thread, with the event's lock taken
+            real()
+
+        monkeypatch.setattr(told, "notify_all", interrupted)
+        thread = threading.Thread(target=running.cancel, daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert calls == 2

@@ -65,6 +65,7 @@ class Sink(Protocol):
         Without a result the part is there, but this store cannot give it back.
 
         :raises DestinationError: The store refused.
+        :raises IntegrityError: What is there is not the whole part.
         """
 
     def note(self, end: int, sha256: str) -> None:
@@ -86,6 +87,12 @@ class Sink(Protocol):
 
         :raises DestinationExistsError: There is one already and it is not to be replaced.
         :raises DestinationError: The store refused; nothing was published.
+        """
+
+    def stop(self) -> None:
+        """End each :meth:`write` that waits for the store, if that can be done; from any thread, or a signal.
+
+        Those writes raise a ``DestinationError``; :meth:`abort` is still to come.
         """
 
     def abort(self, *, keep: bool = False) -> None:
@@ -111,20 +118,25 @@ class Store(Protocol):
         :raises DestinationError: The store refused.
         """
 
-    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> Sink:
+    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None) -> Sink:
         """Begin a file, or go on with one that an earlier process has left unfinished.
 
         :param name: Its name.
         :param origin: Its version at the host.
         :param part_size: Bytes of a part; the sink may have another, such as that of the earlier process.
         :param replace: Whether what is there already may be replaced.
+        :param longest: Bytes of the longest part of an earlier process that may be gone on with; ``part_size`` if not
+            given.
         :raises DestinationError: The store refused.
         """
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a file that is there, read once.
 
+        :param name: Its name.
+        :param announced: Digests that it must have.
         :raises DestinationError: The store refused.
+        :raises IntegrityError: One of them is another.
         """
 
     def read_small(self, name: str) -> bytes | None:

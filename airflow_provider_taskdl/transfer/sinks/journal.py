@@ -32,14 +32,18 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     @classmethod
-    def open(cls, path: Path, origin: Origin, part_size: int) -> Journal:
+    def open(cls, path: Path, origin: Origin, part_size: int, longest: int | None = None) -> Journal:
         """Go on with the journal at ``path`` if it is of this version of the file, else begin a new one.
 
+        :param path: Where it lies.
+        :param origin: The file's version.
+        :param part_size: Bytes of a part of a new one.
+        :param longest: Bytes of a part at most, because parts are held in memory.
         :raises OSError: The disk refused.
         """
         size = origin.size or 0
         found = _read(path, origin)
-        if found is not None:
+        if found is not None and (longest is None or found[0] <= longest):
             own, digests = found
             # Only an unbroken row of parts from the start on can be read back in order.
             whole: dict[int, str] = {}

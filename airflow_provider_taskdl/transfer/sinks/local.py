@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError
+from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
 from airflow_provider_taskdl.transfer.sinks.journal import Journal
 
@@ -48,17 +49,20 @@ class LocalStore:
                     continue
         return found
 
-    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> LocalSink:
+    def open(
+        self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
+    ) -> LocalSink:
         """Begin a file, or go on with one that an earlier process has left unfinished."""
-        return LocalSink(self.root, name, origin, part_size=part_size, replace=replace)
+        return LocalSink(self.root, name, origin, part_size=part_size, replace=replace, longest=longest)
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a file that is there."""
-        digest = hashlib.sha256()
+        digests = Digests(announced or {})
         with _explained(self.root / name), (self.root / name).open("rb") as file:
             while chunk := file.read(1024 * 1024):
-                digest.update(chunk)
-        return digest.hexdigest()
+                digests.update(memoryview(chunk))
+        digests.verify()
+        return digests.sha256
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -89,12 +93,15 @@ class LocalSink:
     :param origin: The file's version at its host.
     :param part_size: Bytes of a part.
     :param replace: Whether a file of that name may be replaced.
+    :param longest: Bytes of the longest part of an earlier process that may be gone on with.
     """
 
     ordered = False
     chunk_size = 1024 * 1024
 
-    def __init__(self, root: Path, name: str, origin: Origin, *, part_size: int, replace: bool) -> None:
+    def __init__(
+        self, root: Path, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
+    ) -> None:
         self._target = root / name
         self._replace = replace
         self.part_size = part_size
@@ -109,8 +116,12 @@ class LocalSink:
                 self._part = root / OWN_FOLDER / f"{uuid.uuid4().hex}.part"
                 self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             elif origin.is_certain and (origin.size or 0) > part_size:
-                self._journal = Journal.open(self._part.with_suffix(".journal"), origin, part_size)
+                self._journal = Journal.open(
+                    self._part.with_suffix(".journal"), origin, part_size, longest or part_size
+                )
                 self.part_size = self._journal.part_size
+            else:  # one that a killed process left would speak of other bytes
+                self._part.with_suffix(".journal").unlink(missing_ok=True)
             if self._journal is None or not self._journal.digests:
                 os.ftruncate(self._file, 0)
                 if origin.size:
@@ -121,11 +132,16 @@ class LocalSink:
         return self._journal is not None and end in self._journal.digests
 
     def read_back(self, start: int, view: memoryview) -> str | None:
-        """Fill ``view`` with a part that is held."""
+        """Fill ``view`` with a part that is held.
+
+        :raises IntegrityError: The disk does not have all of it any more.
+        """
         with _explained(self._target):
             filled = 0
             while filled < len(view) and (count := os.preadv(self._file, [view[filled:]], start + filled)):
                 filled += count
+        if filled < len(view):  # the rest of the view is not the file's, whatever it is
+            raise IntegrityError("what an earlier try had left of the file is cut off")
         return None if self._journal is None else self._journal.digests[start + len(view)]
 
     def note(self, end: int, sha256: str) -> None:
@@ -156,6 +172,9 @@ class LocalSink:
                 self._journal.remove()
             _sync_directory(self._target.parent)
             return stored
+
+    def stop(self) -> None:
+        """Do nothing: a disk does not keep one waiting for long."""
 
     def abort(self, *, keep: bool = False) -> None:
         """Remove the part file, or leave it with its journal for a later process."""

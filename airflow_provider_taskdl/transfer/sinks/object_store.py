@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
+from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
 
 _MAX_SMALL = 64 * 1024 * 1024
@@ -60,7 +60,9 @@ class ObjectStore:
         by_path = {str(info["name"]).strip("/"): info for info in infos if info.get("type") == "file"}
         return {name: _stored(by_path[p]) for path, name in wanted.items() if (p := path.strip("/")) in by_path}
 
-    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> ObjectSink:
+    def open(
+        self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
+    ) -> ObjectSink:
         """Begin a file."""
         block = max(part_size, _MIN_PART, -(-(origin.size or 0) // _MAX_PARTS))
         with self._explained(name):
@@ -68,13 +70,14 @@ class ObjectStore:
                 self._defers = self._commits_late()
             return ObjectSink(self, name, block=block, part_size=part_size, replace=replace, defers=self._defers)
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a file that is there."""
-        digest = hashlib.sha256()
+        digests = Digests(announced or {})
         with self._explained(name), self._fs.open(self._path(name), "rb") as file:
             while chunk := file.read(1024 * 1024):
-                digest.update(chunk)
-        return digest.hexdigest()
+                digests.update(memoryview(chunk))
+        digests.verify()
+        return digests.sha256
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -210,6 +213,9 @@ class ObjectSink:
                 fs.mv(self._writes_to, self._target)
             self._done = True
             return self._check(self._target)
+
+    def stop(self) -> None:
+        """Do nothing: fsspec has no way to end a write."""
 
     def abort(self, *, keep: bool = False) -> None:
         """Give the upload up; remove the temporary object."""

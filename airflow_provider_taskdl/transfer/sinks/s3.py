@@ -14,9 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, MISSING, Upload, Uploads
+from airflow_provider_taskdl.transfer.stop import Stop
 
 _MIB = 1024 * 1024
 _MAX_SMALL = 64 * _MIB
@@ -70,15 +72,15 @@ class S3Store:
                 found[name] = stored
         return found
 
-    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool) -> S3Sink:
+    def open(self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None) -> S3Sink:
         """Begin a file, or go on with one."""
-        longest = max(part_size, self.min_part_size, -(-(origin.size or 0) // MAX_PARTS))
-        upload = self.uploads.resume(name, origin, longest)
-        return S3Sink(self, name, origin, part_size=longest, replace=replace, upload=upload)
+        length = max(part_size, self.min_part_size, -(-(origin.size or 0) // MAX_PARTS))
+        upload = self.uploads.resume(name, origin, max(length, longest or 0))
+        return S3Sink(self, name, origin, part_size=length, replace=replace, upload=upload)
 
-    def sha256(self, name: str) -> str:
+    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of an object's bytes."""
-        digest, position, failures = hashlib.sha256(), 0, 0
+        digests, position, failures = Digests(announced or {}), 0, 0
         begun: dict[str, str] = {}
         while True:
             if position:
@@ -88,13 +90,14 @@ class S3Store:
             begun["IfMatch"] = answer["ETag"]
             try:
                 for chunk in answer["Body"].iter_chunks(_MIB):
-                    digest.update(chunk)
+                    digests.update(memoryview(chunk))
                     position += len(chunk)
             except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
                 failures += 1
                 problem = f"the object cannot be read: {type(error).__name__}"
             else:
-                return digest.hexdigest()
+                digests.verify()
+                return digests.sha256
             if failures > 3 or position >= length:
                 raise DestinationError(problem, target=self.requests.target(self.prefix + name))
 
@@ -191,7 +194,7 @@ class S3Sink:
         self._held = frozenset(upload.parts) if upload else frozenset()
         self._is_small = origin.size is not None and origin.size <= min(self.part_size, _ONE_REQUEST) and not upload
         self._buffer, self._position, self._next = bytearray(), 0, 1
-        self._stop, self._done, self._flying = threading.Event(), False, 0
+        self._stop, self._done, self._flying = Stop(), False, 0
         self._beginning, self._landing = threading.Lock(), threading.Condition()
 
     def holds(self, start: int, end: int) -> bool:
@@ -223,14 +226,17 @@ class S3Sink:
         self._done = True
         return stored
 
+    def stop(self) -> None:
+        """End the requests that are sending bytes."""
+        self._store.requests.stop(self._stop)
+
     def abort(self, *, keep: bool = False) -> None:
         """Stop the threads that still write, then leave the upload to a later process or abort it."""
         if self._done:
             return
         self._done = True
-        self._store.requests.stop(self._stop)
-        with self._landing:
-            # A part that arrives after the abort would stay there, unseen and paid for.
+        self.stop()
+        with self._landing:  # a part that arrives after the abort would stay there, unseen and paid for
             self._landing.wait_for(lambda: self._flying == 0, _WAIT_FOR_PARTS)
         self._buffer = bytearray()
         if self._upload is not None and not (keep and self._origin.is_certain):
@@ -306,8 +312,7 @@ class S3Sink:
             self._flush()
         upload = self._upload
         parts = upload.parts if upload else {}
-        size = sum(length for length, _ in parts.values())
-        self._check(size)
+        self._check(size := sum(length for length, _ in parts.values()))
         assert upload is not None  # noqa: S101 - for mypy: no parts, no size that is right
         listed = [{"PartNumber": number, "ETag": etag} for number, (_, etag) in sorted(parts.items())]
 
