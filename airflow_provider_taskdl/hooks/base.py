@@ -26,8 +26,8 @@ from airflow_provider_taskdl.exceptions import (
 )
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras, ssl_context
-from airflow_provider_taskdl.hooks.wire_log import unlogged
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
+from airflow_provider_taskdl.wire_log import unlogged
 
 T = TypeVar("T")
 

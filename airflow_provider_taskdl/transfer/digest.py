@@ -35,12 +35,16 @@ _ALGORITHMS: Mapping[str, Callable[[], hashlib._Hash | _Crc32]] = {
 }
 
 
-def announced_digests(headers: Mapping[str, str] | Message) -> dict[str, str]:
-    """Return what the header fields of a whole answer say of its bytes: algorithm to hexadecimal digest.
+def announced_digests(headers: Mapping[str, str] | Message, *, whole: bool = True) -> dict[str, str]:
+    """Return what the header fields of an answer say of the file's bytes: algorithm to hexadecimal digest.
 
     Read are ``Content-MD5`` (RFC 1864), ``Repr-Digest`` (RFC 9530), ``x-bce-content-crc32`` and
     ``x-bce-content-sha256`` (BOS), ``x-amz-checksum-crc32`` and ``-sha256`` (S3, whole-object ones) and
     ``x-goog-hash`` (GCS). A value that cannot be read counts as not announced.
+
+    :param headers: The header fields.
+    :param whole: Whether the answer holds the whole file. Hosts do not agree whether ``Content-MD5`` is that of the
+        file or of a range.
     """
     found: dict[str, str] = {}
 
@@ -52,7 +56,8 @@ def announced_digests(headers: Mapping[str, str] | Message) -> dict[str, str]:
         if len(digest) == {"sha256": 64, "md5": 32, "crc32": 8}[algorithm]:
             found.setdefault(algorithm, digest)
 
-    from_base64("md5", headers.get("Content-MD5"))
+    if whole:
+        from_base64("md5", headers.get("Content-MD5"))
     for name, value in _REPR_DIGEST.findall(headers.get("Repr-Digest") or ""):
         from_base64(name.replace("-", ""), value)
     # Of what is stored: another thing than what is sent where the host unpacks it on the way.

@@ -31,7 +31,7 @@ def check_names(names: Iterable[str]) -> None:
 
 def _check_name(name: str) -> None:
     def refuse(why: str) -> UnsafeFileNameError:
-        return UnsafeFileNameError(f"the service gives a file the name {name[:300]!r}, which {why}")
+        return UnsafeFileNameError(f"the service gives a file the name {name[:300]!r}, which {why}", file=name[:300])
 
     if not name.strip():
         raise refuse("is empty")

@@ -63,9 +63,7 @@ class Source:
         self.is_known = True
         self.etag = response.headers.get("ETag")
         self._modified = response.headers.get("Last-Modified")
-        self.digests = announced_digests(response.headers)
-        if not whole:
-            self.digests.pop("md5", None)  # hosts do not agree whether it is that of the file or of the range
+        self.digests = announced_digests(response.headers, whole=whole)
         self.learn_size(response, total)
 
     def learn_size(self, response: Response, total: int | None) -> None:

@@ -47,7 +47,7 @@ if options == "local":
     store = LocalStore(pathlib.Path(to))
 else:
     import fsspec
-    store = ObjectStore(fsspec.filesystem("s3", **json.loads(options)), to, part_size=16 * 2**20)
+    store = ObjectStore(fsspec.filesystem("s3", **json.loads(options)), to)
 server = types.SimpleNamespace(base_url=url, emulator=Emulator())
 result = job(lists(server, types.SimpleNamespace(id=task)), store, timeout=60.0).run()
 status = pathlib.Path("/proc/self/status").read_text()

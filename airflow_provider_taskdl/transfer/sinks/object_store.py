@@ -18,7 +18,10 @@ from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stor
 _MAX_SMALL = 64 * 1024 * 1024
 # From so many names on, one listing costs less than a question for each.
 _LIST_FROM = 16
-_MIN_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
+# Parts of an upload are copied several times inside fsspec: longer ones cost more memory than they gain.
+_UPLOAD_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
+# What some stores want the length of a part to be a multiple of.
+_STEP = 256 * 1024
 # Buckets have no directories, and "making" one there can make a bucket out of a typing error.
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 # Stores whose multipart upload shows nothing before it is completed, by their own documentation and by our tests.
@@ -64,7 +67,7 @@ class ObjectStore:
         self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
     ) -> ObjectSink:
         """Begin a file."""
-        block = max(part_size, _MIN_PART, -(-(origin.size or 0) // _MAX_PARTS))
+        block = max(_UPLOAD_PART, -(-(origin.size or 0) // (_MAX_PARTS * _STEP)) * _STEP)
         with self._explained(name):
             if self._defers is None:
                 self._defers = self._commits_late()

@@ -25,8 +25,9 @@ from airflow_provider_taskdl.transfer.connection import (
     describe,
 )
 from airflow_provider_taskdl.transfer.host_rules import HostRules
+from airflow_provider_taskdl.wire_log import unlogged
 
-_LINK_SECONDS = 3600
+_LINK_SECONDS = 900
 _SLICE = 1024 * 1024
 _WEATHER = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Some stores say these with a status that means "never".
@@ -114,7 +115,8 @@ class Line:
             digest = hashlib.md5(data, usedforsecurity=False).digest()
             fields["Content-MD5"] = base64.b64encode(digest).decode()
             params = {**params, "ContentMD5": fields["Content-MD5"]}
-        url = client.generate_presigned_url(operation, Params=dict(params), ExpiresIn=_LINK_SECONDS)
+        with unlogged():
+            url = client.generate_presigned_url(operation, Params=dict(params), ExpiresIn=_LINK_SECONDS)
         parts = urlsplit(url)
         host = parts.hostname or ""
         place = (parts.scheme, host, parts.port or DEFAULT_PORTS[parts.scheme], self._proxy_for(url))

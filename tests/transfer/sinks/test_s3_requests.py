@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import gc
 import hashlib
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -55,6 +57,17 @@ def test_parts_go_by_links_signed_as_the_clients_requests_are(rig: Rig) -> None:
     for seen in parts:
         data = DATA[(seen.part - 1) * PART : seen.part * PART]
         assert seen.fields["content-md5"] == base64.b64encode(hashlib.md5(data).digest()).decode()
+
+
+def test_no_signature_of_a_link_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "botocore")
+    sink = rig.open()
+    write_parts(sink)
+    sink.commit()
+    signatures = [parse_qs(seen.query)["X-Amz-Signature"][0] for seen in rig.front.seen if is_by_link(seen)]
+    assert len(signatures) > 1
+    assert not [signature for signature in signatures if signature in caplog.text]
 
 
 @pytest.mark.parametrize(
