@@ -66,10 +66,13 @@ def _look_up(dag_id: str, run_id: str, state: str) -> Run:
 
 @pytest.fixture
 def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
-    """A running S3 server; the connection ``store`` leads there."""
+    """A running S3 server; the connection ``live_store`` leads there, and no other test may use that name.
+
+    Airflow keeps a connection's file system for the life of the process.
+    """
     facts = {"conn_type": "aws", "login": KEY, "password": SECRET}
     extra = {"endpoint_url": s3_server.url, "region_name": "us-east-1"}
-    monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps({**facts, "extra": extra}))
+    monkeypatch.setenv("AIRFLOW_CONN_LIVE_STORE", json.dumps({**facts, "extra": extra}))
     return s3_server
 
 

@@ -184,12 +184,12 @@ def test_no_secret_is_left_on_disk_in_logs_or_in_the_database(
 def test_no_secret_is_left_by_a_store_and_its_client(
     airflow_db: None, emulator: Emulator, tmp_path: Path, s3: S3Server, bucket: str
 ) -> None:
-    store = {"AIRFLOW_CONN_STORE": os.environ["AIRFLOW_CONN_STORE"]}
+    store = {"AIRFLOW_CONN_LIVE_STORE": os.environ["AIRFLOW_CONN_LIVE_STORE"]}
     cases: list[Case] = [("eo_poke", "", None, "success"), ("eo_poke", "file", Echo(403), "failed")]
     with recorded_links() as secrets, EmulatorServer(emulator) as server:
         ids = [_give(emulator, case) for case in cases]
         runs = [
-            (case[0], {"remote_task_id": task_id, "destination": f"s3://store@{bucket}/{task_id}"})
+            (case[0], {"remote_task_id": task_id, "destination": f"s3://live_store@{bucket}/{task_id}"})
             for case, task_id in zip(cases, ids, strict=True)
         ]
         traces = _run(tmp_path / "home", {**server.environment(), **store}, runs)

@@ -98,8 +98,8 @@ def test_links_that_come_later_end_as_objects_in_a_store(
 ) -> None:
     task = _task(taskdl_emulator, service, ready_after=1.0, starts="asked")
     place = f"{bucket}/a b/day=1"
-    run = run_dag(f"{service}_{way}", remote_task_id=task.id, destination=f"s3://store@{place}")
-    _check(run, task, f"s3://store@{place}")
+    run = run_dag(f"{service}_{way}", remote_task_id=task.id, destination=f"s3://live_store@{place}")
+    _check(run, task, f"s3://live_store@{place}")
     assert [(s3.directory / place / file.name).read_bytes() for file in task.files] == _contents(task)
     assert {path.name for path in (s3.directory / place).iterdir()} == {"_taskdl", *(file.name for file in task.files)}
     manifest = json.loads((s3.directory / place / "_taskdl" / f"{task.id}.json").read_bytes())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_taskdl.transfer import progress as progress_module
 from airflow_provider_taskdl.transfer.manifest import Entry
 from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
 
@@ -16,7 +17,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        # For this module alone: the event loops of other threads live by the real one.
+        monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
