@@ -162,5 +162,5 @@ def test_bce_auth_with_http_operator(runs: Runs) -> None:
 
 
 def test_no_credential_left_for_the_file_host(runs: Runs) -> None:
-    assert runs.emulator.count("file") == 3
+    assert runs.emulator.count("file") >= 3
     assert not runs.emulator.leaks
