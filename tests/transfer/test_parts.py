@@ -76,12 +76,10 @@ def test_parts_come_at_once_but_not_more_than_the_connections(
     server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
 ) -> None:
     emulator.fault("file:*", Drip(rate=4 * PART))
-    began = time.monotonic()
     _job(server, task, tmp_path, concurrency=8).run()
-    # One after the other they take more than 2.5 s.
-    assert time.monotonic() - began < 1.8
-    spans = [(seen.time, seen.time + 0.2) for seen in emulator.seen("file")]
-    assert max(sum(start <= at < end for start, end in spans) for at, _ in spans) <= 8
+    # Each part takes a quarter of a second, so requests that began within a fifth ran at once.
+    begun = [seen.time for seen in emulator.seen("file")]
+    assert 1 < max(sum(0 <= time - first < 0.2 for time in begun) for first in begun) <= 8
 
 
 def test_a_part_that_breaks_is_mended_alone(
