@@ -134,7 +134,7 @@ class ObjectStore:
             self._fs.invalidate_cache()
             return not early and self._info(path) is not None
         except (NotImplementedError, TypeError, AttributeError, ValueError):
-            return False
+            return False  # how file systems without a deferred commit refuse the option or lack the method
         finally:
             with suppress(Exception):
                 self._fs.rm_file(path)
