@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, urljoin
 from urllib.request import getproxies, proxy_bypass
@@ -28,6 +29,8 @@ from airflow_provider_taskdl.transfer.connection import (
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 
 MAX_REDIRECTS = 5
+# Bytes and seconds after which those who wait for a body are given what has come of it.
+_AT_ONCE, _PATIENCE = 256 * 1024, 0.1
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # Only what cannot be sent at all is quoted (spaces, non-ASCII); the rest stays as it was signed.
 _SENDABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -57,6 +60,7 @@ class Response:
         self.length: int | None = self._raw.length
         self.ends_itself = self.length is not None or bool(self._raw.chunked)
         self._ended = self.length == 0
+        self._problem: str | None = None
 
     def readinto(self, view: memoryview) -> int:
         """Fill the front of ``view`` and return how many bytes came; 0 at the end of the body.
@@ -65,22 +69,40 @@ class Response:
         """
         if self._ended:
             return 0
+        if self._problem is not None:
+            raise ConnectionBroken(self._problem)
+        if self.length is None:
+            return self._read_unmeasured(view)
+        view = view[: min(self.length, _AT_ONCE)]
+        filled, enough = 0, time.monotonic() + _PATIENCE
+        # Straight into the view, one read of the socket after the other, here rather than in the callers: TLS gives
+        # 16 KiB at a time. http.client's own readinto1 copies each.
+        read = self._raw.fp.readinto1
         try:
-            # At most one read of the socket: what came before a break is kept. A body of known length goes straight
-            # into the view; http.client's own way copies each read, which more than doubles what TLS costs.
-            count = self._raw.readinto1(view) if self.length is None else self._raw.fp.readinto1(view[: self.length])
+            while filled < len(view) and (count := read(view[filled:])):
+                filled += count
+                if time.monotonic() > enough:
+                    break
+            else:
+                if filled < len(view):
+                    self._problem = f"the host closed the connection with {self.length - filled} bytes still to come"
         except (OSError, ValueError, http.client.HTTPException) as error:
-            problem = describe(error)
+            self._problem = describe(error)  # what came before it is kept
+        self.length -= filled
+        self._ended = self.length == 0
+        if filled:
+            return filled
+        raise ConnectionBroken(self._problem)
+
+    def _read_unmeasured(self, view: memoryview) -> int:
+        try:
+            count = self._raw.readinto1(view)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self._problem = describe(error)
         else:
-            if self.length is not None:
-                self.length -= count
-                self._ended = self.length == 0
-            elif count == 0:
-                self._ended = True
-            if count or self._ended:
-                return count
-            problem = f"the host closed the connection with {self.length} bytes still to come"
-        raise ConnectionBroken(problem)
+            self._ended = count == 0
+            return count
+        raise ConnectionBroken(self._problem)
 
     def read_some(self, limit: int) -> bytes:
         """Return at most ``limit`` bytes, for an error's text; whatever breaks ends it."""
@@ -119,6 +141,8 @@ class LinkClient:
         # With their sockets, which http.client forgets once the answer's end is to be the connection's.
         self._busy: dict[Connection, socket.socket | None] = {}
         self._closed = False
+        # The environment is read once for each host: it is long, and there may be thousands of files.
+        self._proxies: dict[tuple[str, str], str | None] = {}
 
     def get(self, url: str, headers: Mapping[str, str]) -> Response:
         """Send a GET and return the answer's head, redirects followed and judged one by one.
@@ -229,8 +253,11 @@ class LinkClient:
     def _proxy_for(self, scheme: str, host: str) -> str | None:
         if self._proxy is not None:
             return self._proxy
-        proxies = getproxies()
-        return None if proxy_bypass(host) else proxies.get(scheme, proxies.get("all"))
+        if (scheme, host) not in self._proxies:
+            proxies = getproxies()
+            found = None if proxy_bypass(host) else proxies.get(scheme, proxies.get("all"))
+            self._proxies[scheme, host] = found
+        return self._proxies[scheme, host]
 
 
 def _wire_target(url: str) -> str:
