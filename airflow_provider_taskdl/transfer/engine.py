@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 OnError = Literal["collect", "fail_fast"]
 
 _SECONDS_BETWEEN_SAVES = 5.0
+# A checkpoint holds all files, and may be long: saving takes no more than this share of the time.
+_SHARE_OF_SAVES = 0.05
 _MIB = 1024 * 1024
 # Parts smaller than this cost more in requests than they gain.
 _MIN_PART = 8 * _MIB
@@ -71,8 +73,7 @@ class Engine:
         self._begun: set[FileTransfer] = set()
         self._ended: queue.SimpleQueue[FileTransfer] = queue.SimpleQueue()
         self._crash: BaseException | None = None
-        # Of small files a few seconds' worth may be fetched again after a kill, of big ones none.
-        self._big_arrived = False
+        self._unsaved = 0
 
     def cancel(self) -> None:
         """Stop: files that are on their way are given up, reads that wait end at once."""
@@ -92,7 +93,7 @@ class Engine:
         :raises Exception: Whatever is no ``TaskDownloadError``; the other files are given up.
         """
         outcome = Outcome({}, {})
-        saved_at, unsaved = time.monotonic(), False
+        saved_at, not_before, unsaved = time.monotonic(), 0.0, False
         self._queued.extend(files)
         if self._cancelled.is_set():
             self.cancel()
@@ -107,10 +108,13 @@ class Engine:
                     self.cancel()
                 if line := self._around.progress.due_line():
                     log.info("%s", line)
-                if unsaved and (self._big_arrived or time.monotonic() - saved_at > _SECONDS_BETWEEN_SAVES):
-                    self._big_arrived = False
+                now = time.monotonic()
+                # After a kill no more is fetched again than one part's worth, or a few seconds'.
+                due = self._unsaved >= self._part_size or now - saved_at > _SECONDS_BETWEEN_SAVES
+                if unsaved and due and now >= not_before:
                     save(outcome.fetched)
-                    saved_at, unsaved = time.monotonic(), False
+                    saved_at, self._unsaved, unsaved = time.monotonic(), 0, False
+                    not_before = saved_at + (saved_at - now) / _SHARE_OF_SAVES
         except BaseException:  # a kill or a time-out of the task arrives here too
             self.cancel()
             raise
@@ -136,7 +140,7 @@ class Engine:
         outcome.retries += transfer.retries
         if transfer.entry is not None:
             outcome.fetched[name] = transfer.entry
-            self._big_arrived |= transfer.entry.size > self._part_size
+            self._unsaved += transfer.entry.size
             return True
         if isinstance(error, TaskDownloadError):
             outcome.failed[name] = error

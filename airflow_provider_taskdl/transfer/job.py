@@ -154,6 +154,7 @@ class DownloadJob:
         sizes = [file.size for file in plan.to_fetch]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         self._store.prepare(sum(size or 0 for size in sizes))
+        self._store.settle(plan.kept)  # a process may have been killed between its checkpoint and this
         log.info("Task %s: files to fetch: %d%s; there already: %d", task, len(sizes),
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
         if plan.to_fetch:
@@ -208,6 +209,7 @@ class DownloadJob:
         """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
         try:
             self._checkpoint.save(plan.remote_task_id, _in_order(plan, fetched))
+            self._store.settle(fetched)
         except DestinationError as error:
             log.warning("The checkpoint could not be written: %s", error)
 

@@ -179,6 +179,15 @@ def fetched(emulator: Emulator) -> dict[str, int]:
     return counts
 
 
+class Killed(BaseException):
+    """Ends a process without a chance to tidy up, as far as that can be had without ending the tests."""
+
+
+def killed(*_: object) -> None:
+    """Stands for a call that a kill comes before."""
+    raise Killed
+
+
 def until(condition: Callable[[], object]) -> None:
     """Wait for something that is about to happen."""
     deadline = time.monotonic() + 10

@@ -17,7 +17,6 @@ from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.file_transfer import FileTransfer
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.progress import Progress
-from airflow_provider_taskdl.transfer.sinks.journal import Journal
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from tests.transfer.harness import job, leftovers, lists, published, until
 
@@ -112,15 +111,15 @@ def test_a_file_that_is_split_otherwise_now_is_gone_on_with(
     assert emulator.bytes_sent("file") - before < SIZE
 
 
-def test_a_journal_that_outlived_its_part_file_publishes_nothing(
+def test_a_journal_that_outlived_its_file_publishes_nothing(
     server: EmulatorServer, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """A kill between the rename and the journal's removal leaves one that is complete, and no part file."""
     task = emulator.eo_task({"big.bin": b"\0" * SIZE})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Journal, "remove", lambda journal: None)
+        patch.setattr(LocalStore, "settle", lambda store, names: None)
         _job(server, task, tmp_path).run()
     assert leftovers(tmp_path) != set()
+    (tmp_path / "big.bin").unlink()
     _job(server, task, tmp_path, overwrite="always").run()
     assert (tmp_path / "big.bin").read_bytes() == b"\0" * SIZE
     assert leftovers(tmp_path) == set()

@@ -139,6 +139,15 @@ class Store(Protocol):
         :raises IntegrityError: One of them is another.
         """
 
+    def settle(self, names: Iterable[str]) -> None:
+        """Clear away what proves, to a process that comes after a kill, that these files were published. Never raises.
+
+        A committed file is told of by a checkpoint only a moment later. Until then a store that can resume a file keeps
+        what it needs for that: opening it anew finds all parts there.
+
+        :param names: Files that a checkpoint speaks of by now.
+        """
+
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None`` if there is none (or it is absurdly long).
 

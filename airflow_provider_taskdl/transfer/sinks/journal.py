@@ -25,10 +25,11 @@ class Journal:
     :param path: Where it lies.
     :param part_size: Bytes of a part.
     :param digests: End of each part that is complete, with all before it, to the digest of the file up to there.
+    :param published: The store's mark of the whole file, if that was about to get its name or had got it.
     """
 
-    def __init__(self, path: Path, part_size: int, digests: dict[int, str]) -> None:
-        self._path, self.part_size, self.digests = path, part_size, digests
+    def __init__(self, path: Path, part_size: int, digests: dict[int, str], published: str | None = None) -> None:
+        self._path, self.part_size, self.digests, self.published = path, part_size, digests, published
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 
     @classmethod
@@ -44,7 +45,7 @@ class Journal:
         size = origin.size or 0
         found = _read(path, origin)
         if found is not None and (longest is None or found[0] <= longest):
-            own, digests = found
+            own, digests, published = found
             # Only an unbroken row of parts from the start on can be read back in order.
             whole: dict[int, str] = {}
             for end in (*range(own, size, own), size):
@@ -52,7 +53,7 @@ class Journal:
                     break
                 whole[end] = digests[end]
             if whole:
-                return cls(path, own, whole)
+                return cls(path, own, whole, published if size in whole else None)
         path.unlink(missing_ok=True)
         journal = cls(path, part_size, {})
         journal._append({"version": _VERSION, "part_size": part_size, "origin": asdict(origin)})
@@ -66,6 +67,14 @@ class Journal:
         :raises OSError: The disk refused.
         """
         self._append({"end": end, "sha256": sha256})
+
+    def publish(self, version: str) -> None:
+        """Write down that the whole file is about to get its name.
+
+        :param version: The store's mark of it.
+        :raises OSError: The disk refused.
+        """
+        self._append({"published": version})
 
     def close(self) -> None:
         """Close the file."""
@@ -82,7 +91,7 @@ class Journal:
         os.write(self._file, f"\n{json.dumps(line)}".encode())
 
 
-def _read(path: Path, origin: Origin) -> tuple[int, dict[int, str]] | None:
+def _read(path: Path, origin: Origin) -> tuple[int, dict[int, str], str | None] | None:
     try:
         if path.stat().st_size > _MAX_BYTES:
             return None
@@ -96,7 +105,9 @@ def _read(path: Path, origin: Origin) -> tuple[int, dict[int, str]] | None:
     if not isinstance(part_size, int) or isinstance(part_size, bool) or part_size <= 0:
         return None
     ends = ((line.get("end"), line.get("sha256")) for line in lines)
-    return part_size, {end: sha for end, sha in ends if isinstance(end, int) and isinstance(sha, str)}
+    published = [line["published"] for line in lines if isinstance(line.get("published"), str)]
+    digests = {end: sha for end, sha in ends if isinstance(end, int) and isinstance(sha, str)}
+    return part_size, digests, published[-1] if published else None
 
 
 def _parse(line: bytes) -> dict[str, Any]:

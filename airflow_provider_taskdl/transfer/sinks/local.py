@@ -9,7 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError
@@ -29,11 +29,14 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._journals: set[str] = set()
 
     def prepare(self, needed: int) -> None:
-        """Make the directory and check the free space."""
+        """Make the directory, see what earlier processes have left, and check the free space."""
         with _explained(self.root):
-            (self.root / OWN_FOLDER).mkdir(parents=True, exist_ok=True)
+            own = self.root / OWN_FOLDER
+            own.mkdir(parents=True, exist_ok=True)
+            self._journals = {path.stem for path in own.glob("*.journal")}
             free = shutil.disk_usage(self.root).free
         if needed > free:
             raise DestinationError(f"{needed} bytes are to come, the disk has {free} free", target=str(self.root))
@@ -53,7 +56,10 @@ class LocalStore:
         self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
     ) -> LocalSink:
         """Begin a file, or go on with one that an earlier process has left unfinished."""
-        return LocalSink(self.root, name, origin, part_size=part_size, replace=replace, longest=longest)
+        sink = LocalSink(self.root, name, origin, part_size=part_size, replace=replace, longest=longest)
+        if sink.has_journal:
+            self._journals.add(_label(name))
+        return sink
 
     def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a file that is there."""
@@ -63,6 +69,13 @@ class LocalStore:
                 digests.update(memoryview(chunk))
         digests.verify()
         return digests.sha256
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Remove the journals of files that a checkpoint speaks of."""
+        for label in {_label(name) for name in names} & self._journals:
+            self._journals.discard(label)
+            with suppress(OSError):
+                (self.root / OWN_FOLDER / f"{label}.journal").unlink(missing_ok=True)
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -106,11 +119,10 @@ class LocalSink:
         self._replace = replace
         self.part_size = part_size
         self._journal: Journal | None = None
+        self._published = False
         with _explained(self._target):
             (root / OWN_FOLDER).mkdir(parents=True, exist_ok=True)
-            # Always the same name, so that what a killed process left is found, and goes when the file is complete.
-            label = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-            self._part = root / OWN_FOLDER / f"{label}.part"
+            self._part = root / OWN_FOLDER / f"{_label(name)}.part"
             self._file = _open_alone(self._part)
             if self._file == _CLOSED:  # another process is writing this very file
                 self._part = root / OWN_FOLDER / f"{uuid.uuid4().hex}.part"
@@ -122,10 +134,20 @@ class LocalSink:
                 self.part_size = self._journal.part_size
             else:  # one that a killed process left would speak of other bytes
                 self._part.with_suffix(".journal").unlink(missing_ok=True)
-            if self._journal is None or not self._journal.digests:
+            if self._journal is not None and self._is_published(self._journal):
+                self._part.unlink(missing_ok=True)
+                os.close(self._file)
+                self._file = os.open(self._target, os.O_RDONLY)
+                self._published = True
+            elif self._journal is None or not self._journal.digests:
                 os.ftruncate(self._file, 0)
-                if origin.size:
+                if origin.size and origin.size > self.chunk_size:  # a short one is written at once anyway
                     _reserve(self._file, origin.size)
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a journal that is to be settled after the commit."""
+        return self._journal is not None
 
     def holds(self, start: int, end: int) -> bool:
         """Tell whether an earlier process has left this part here."""
@@ -160,17 +182,12 @@ class LocalSink:
     def commit(self) -> Stored:
         """Force the bytes to the disk, then give them their name."""
         with _explained(self._target):
-            os.fsync(self._file)
+            if not self._published:
+                os.fsync(self._file)
             stored = _stored(os.fstat(self._file))
-            if self._replace:
-                os.replace(self._part, self._target)
-            else:
-                os.link(self._part, self._target)  # unlike a rename, it fails if the name is taken
-                os.unlink(self._part)
+            if not self._published:
+                self._publish(stored)
             self._close()
-            if self._journal is not None:
-                self._journal.remove()
-            _sync_directory(self._target.parent)
             return stored
 
     def stop(self) -> None:
@@ -180,13 +197,30 @@ class LocalSink:
         """Remove the part file, or leave it with its journal for a later process."""
         try:
             if not (keep and self._journal is not None):
-                if self._file != _CLOSED:  # while it is locked, the name is ours
+                if self._file != _CLOSED and not self._published:  # while it is locked, the name is ours
                     self._part.unlink(missing_ok=True)
                 if self._journal is not None:
                     self._journal.remove()
         except OSError:
             pass  # what is left is in our own folder and under no file's name
         self._close()
+
+    def _is_published(self, journal: Journal) -> bool:
+        """Tell whether an earlier process got as far as to give the file its name, and did not live to tell."""
+        try:
+            return journal.published == _stored(os.stat(self._target)).version
+        except FileNotFoundError:
+            return False
+
+    def _publish(self, stored: Stored) -> None:
+        if self._journal is not None and stored.version is not None:
+            self._journal.publish(stored.version)
+        if self._replace:
+            os.replace(self._part, self._target)
+        else:
+            os.link(self._part, self._target)  # unlike a rename, it fails if the name is taken
+            os.unlink(self._part)
+        _sync_directory(self._target.parent)
 
     def _close(self) -> None:
         if self._journal is not None:
@@ -219,6 +253,11 @@ def _reserve(file: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
             raise
+
+
+def _label(name: str) -> str:
+    # Always the same for a name, so that what a killed process left is found.
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _stored(stat: os.stat_result) -> Stored:

@@ -82,6 +82,9 @@ class ObjectStore:
         digests.verify()
         return digests.sha256
 
+    def settle(self, names: Iterable[str]) -> None:
+        """Do nothing: what a kill interrupts here begins anew."""
+
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
         with self._explained(name):

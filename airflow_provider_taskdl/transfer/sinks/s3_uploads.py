@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,6 +23,8 @@ MAX_PARTS = 10_000
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _FOLDER = f"{OWN_FOLDER}/uploads/"
 _MAX_RECORD = 64 * 1024
+# In the object's metadata: by which upload it came.
+_MARK = "taskdl-upload"
 
 
 class Record(BaseModel):
@@ -33,6 +36,7 @@ class Record(BaseModel):
     bucket: str
     key: str
     upload_id: str = Field(min_length=1, max_length=4096)
+    mark: str = Field(default="", max_length=64)
     part_size: int = Field(gt=0)
     size: int | None = Field(default=None, ge=0)
     etag: str | None = None
@@ -51,11 +55,13 @@ class Upload:
     :param id: The store's name for it.
     :param part_size: Bytes of each part but the last.
     :param parts: Number → size and ETag of what the store has.
+    :param is_published: Whether the upload was completed, by a process that did not live to tell.
     """
 
     id: str
     part_size: int
     parts: dict[int, tuple[int, str]] = field(default_factory=dict)
+    is_published: bool = False
 
 
 class Uploads:
@@ -96,7 +102,8 @@ class Uploads:
             return None
         if origin.is_certain and record.origin == origin and record.part_size <= part_size:
             upload = Upload(record.upload_id, record.part_size)
-            if -(-(origin.size or 0) // record.part_size) <= MAX_PARTS and self._find_parts(upload, record):
+            fits = -(-(origin.size or 0) // record.part_size) <= MAX_PARTS
+            if fits and (self._find_parts(upload, record) or self._find_object(upload, record)):
                 return upload
         with suppress(DestinationError):  # it may be gone, and a new one is begun in any case
             self.end(name, Upload(record.upload_id, record.part_size))
@@ -107,12 +114,12 @@ class Uploads:
 
         :raises DestinationError: The store refused.
         """
-        key = self._prefix + name
-        upload_id = self._requests.call("create_multipart_upload", Key=key)["UploadId"]
+        key, mark = self._prefix + name, uuid.uuid4().hex
+        upload_id = self._requests.call("create_multipart_upload", Key=key, Metadata={_MARK: mark})["UploadId"]
         upload = Upload(upload_id, part_size)
         try:
             record = Record(
-                bucket=self._bucket, key=key, upload_id=upload_id, part_size=part_size,
+                bucket=self._bucket, key=key, upload_id=upload_id, mark=mark, part_size=part_size,
                 size=origin.size, etag=origin.etag, modified=origin.modified,
             )  # fmt: skip
             place = self._place(name)
@@ -136,13 +143,18 @@ class Uploads:
         except DestinationError as error:
             if error.code not in MISSING | {"NoSuchUpload"}:
                 raise
-        self.forget(name)
+        self._forget(name)
 
-    def forget(self, name: str) -> None:
-        """Remove the record of an upload that is no more.
+    def settle(self, name: str) -> None:
+        """Remove the record of an upload that was completed, if there is one. Never raises.
 
-        :raises DestinationError: The store refused.
+        :param name: The file, which a checkpoint speaks of by now.
         """
+        if self._known and self._place(name) in self._known:
+            with suppress(DestinationError):  # one that stays speaks of an upload that is no more
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
         place = self._place(name)
         self._requests.call("delete_object", Key=place)
         with self._lock:
@@ -180,4 +192,20 @@ class Uploads:
             if error.code in MISSING | {"NoSuchUpload"}:
                 return False
             raise
+        return True
+
+    def _find_object(self, upload: Upload, record: Record) -> bool:
+        """Tell whether an upload was completed, and fill in all parts if so."""
+        try:
+            answer = self._requests.call("head_object", Key=record.key)
+        except DestinationError as error:
+            if error.code in MISSING:
+                return False
+            raise
+        marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        if not record.mark or marks.get(_MARK) != record.mark or int(answer["ContentLength"]) != record.size:
+            return False
+        for number, start in enumerate(range(0, record.size, record.part_size), 1):
+            upload.parts[number] = (min(record.part_size, record.size - start), "")
+        upload.is_published = True
         return True

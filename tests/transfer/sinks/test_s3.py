@@ -92,6 +92,7 @@ def test_parts_come_in_any_order_from_many_threads(rig: Rig, threads: int) -> No
     assert rig.front.parts == list(range(1, 12))
     assert stored == rig.store.find(["f"])["f"]
     assert stored.size == len(DATA)
+    rig.store.settle(["f"])
     assert rig.names() == {"f"}
     assert rig.uploads() == []
     sink.abort()
@@ -142,6 +143,7 @@ def test_the_whole_comes_in_chunks_of_any_length(rig: Rig, size: int, chunk: int
     for start in range(0, size, chunk):
         sink.write(start, memoryview(data)[start : start + chunk])
     assert sink.commit().size == size
+    rig.store.settle(["f"])
     assert rig.content("f") == data
     assert rig.names() == {"f"}
     assert rig.uploads() == []
@@ -225,6 +227,7 @@ def test_what_is_there_is_replaced_only_where_that_is_asked_for(rig: Rig, size: 
                 sink.commit()
             sink.abort()
             assert rig.content("f") == b"mine"
+    rig.store.settle(["f"])
     assert rig.content("f") == DATA[:size]
     assert rig.names() == {"f"}
     assert rig.uploads() == []

@@ -12,11 +12,12 @@ import pytest
 from airflow_provider_taskdl.exceptions import TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
+from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
-from airflow_provider_taskdl.transfer.sinks import s3
+from airflow_provider_taskdl.transfer.sinks import s3_sink, s3_uploads
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line
 from tests.s3 import S3Front, S3Server, s3_front, s3_server
-from tests.transfer.harness import job, lists
+from tests.transfer.harness import Killed, job, killed, lists
 from tests.transfer.sinks.test_s3 import Rig
 
 __all__ = ["s3_front", "s3_server"]
@@ -29,7 +30,7 @@ CONTENT = Synthetic(10 * LENGTH + 123, seed=3)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_MIN_PART", LENGTH)
     monkeypatch.setattr(engine, "_MIB", LENGTH)
-    monkeypatch.setattr(s3, "_ONE_REQUEST", LENGTH)
+    monkeypatch.setattr(s3_sink, "_ONE_REQUEST", LENGTH)
 
 
 @pytest.fixture
@@ -84,6 +85,46 @@ def test_a_wrong_byte_leaves_nothing_if_it_cannot_be_mended(
     with pytest.raises(TransferError, match="announced"):
         job(lists(server, task), rig.store, part_size=LENGTH).run()
     assert "big.bin" not in rig.names()
+
+
+@pytest.mark.parametrize("keeps_the_mark", [True, False])
+def test_a_file_that_was_published_just_before_a_kill_is_not_fetched_again(
+    server: EmulatorServer, emulator: Emulator, rig: Rig, monkeypatch: pytest.MonkeyPatch, keeps_the_mark: bool
+) -> None:
+    if not keeps_the_mark:
+        monkeypatch.setattr(s3_uploads, "_MARK", "")
+    task = emulator.eo_task({"big.bin": CONTENT})
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreCheckpoint, "save", killed)
+        with pytest.raises(Killed):
+            job(lists(server, task), rig.store, part_size=LENGTH).run()
+    if not keeps_the_mark:
+        monkeypatch.setattr(s3_uploads, "_MARK", "taskdl-upload")
+    assert rig.content("big.bin") == CONTENT.read(0, CONTENT.size)
+    rig.store = rig.new()
+    emulator.requests.clear()
+    (entry,) = job(lists(server, task), rig.store, part_size=LENGTH).run().entries
+    assert len(emulator.seen("file")) == (1 if keeps_the_mark else 11)
+    assert entry.sha256 == CONTENT.sha256
+    assert rig.content("big.bin") == CONTENT.read(0, CONTENT.size)
+    assert rig.uploads() == []
+    assert not [name for name in rig.names() if name.startswith("_taskdl/uploads/")]
+
+
+@pytest.mark.parametrize("size", [CONTENT.size, 2 * LENGTH])
+def test_an_object_that_others_put_in_its_place_is_not_taken_for_it(
+    server: EmulatorServer, emulator: Emulator, rig: Rig, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT})
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreCheckpoint, "save", killed)
+        with pytest.raises(Killed):
+            job(lists(server, task), rig.store, part_size=LENGTH).run()
+    rig.put("big.bin", b"x" * size)
+    rig.store = rig.new()
+    job(lists(server, task), rig.store, part_size=LENGTH).run()
+    assert rig.content("big.bin") == CONTENT.read(0, CONTENT.size)
+    assert rig.uploads() == []
 
 
 def test_a_stop_does_not_wait_for_a_slow_store(

@@ -58,6 +58,7 @@ def finish(rig: Rig, origin: Origin = ORIGIN) -> list[int]:
         else:
             sink.write(start, memoryview(DATA)[start:end])
     sink.commit()
+    rig.store.settle(["f"])
     assert rig.content("f") == DATA
     assert {name for name in rig.names() if name.startswith(FOLDER)} == set()
     return rig.front.parts
@@ -189,7 +190,7 @@ def test_uploads_of_others_are_left_alone(rig: Rig) -> None:
 
 def test_a_record_holds_no_secret(rig: Rig) -> None:
     facts = json.loads(rig.content(begin(rig)))
-    assert set(facts) == {"version", "bucket", "key", "upload_id", "part_size", "size", "etag", "modified"}
+    assert set(facts) == {"version", "bucket", "key", "upload_id", "mark", "part_size", "size", "etag", "modified"}
 
 
 def test_files_without_a_record_cost_no_request(rig: Rig) -> None:

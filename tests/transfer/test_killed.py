@@ -1,0 +1,120 @@
+"""A kill between the moment in which a file gets its name and the one in which the checkpoint tells of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
+from airflow_provider_taskdl.transfer import engine
+from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
+from airflow_provider_taskdl.transfer.job import DownloadJob
+from airflow_provider_taskdl.transfer.sinks import local
+from tests.transfer.harness import Killed, job, killed, leftovers, lists, published
+
+PART = 64 * 1024
+CONTENT = Synthetic(10 * PART + 123, seed=3)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_MIN_PART", PART)
+    monkeypatch.setattr(engine, "_MIB", PART)
+
+
+@pytest.fixture
+def task(emulator: Emulator) -> Task:
+    return emulator.eo_task({"big.bin": CONTENT})
+
+
+def _job(server: EmulatorServer, task: Task, to: Path, overwrite: str = "verified") -> DownloadJob:
+    return job(lists(server, task), to, concurrency=4, part_size=PART, overwrite=overwrite)
+
+
+def _killed_before(method: str, of: object, server: EmulatorServer, task: Task, to: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of, method, killed)
+        patch.setattr(local.LocalSink, "abort", lambda sink, *, keep=False: sink._close())
+        with pytest.raises(Killed):
+            _job(server, task, to).run()
+
+
+@pytest.mark.parametrize("overwrite", ["verified", "always"])
+def test_a_published_file_is_not_fetched_again(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, overwrite: str
+) -> None:
+    _killed_before("save", StoreCheckpoint, server, task, tmp_path)
+    before = os.stat(tmp_path / "big.bin")
+    emulator.requests.clear()
+    (entry,) = _job(server, task, tmp_path, overwrite).run().entries
+    # One, by which it is seen that the file at the host is still the same.
+    assert len(emulator.seen("file")) == 1
+    assert entry.sha256 == CONTENT.sha256
+    assert os.path.samestat(before, os.stat(tmp_path / "big.bin"))
+    assert leftovers(tmp_path) == set()
+
+
+@pytest.mark.parametrize("moment", ["replace", "_sync_directory"])
+def test_a_kill_about_the_renaming_costs_nothing(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, moment: str
+) -> None:
+    _killed_before(moment, os if moment == "replace" else local, server, task, tmp_path)
+    assert published(tmp_path) == (set() if moment == "replace" else {"big.bin"})
+    emulator.requests.clear()
+    (entry,) = _job(server, task, tmp_path).run().entries
+    assert len(emulator.seen("file")) == 1
+    assert entry.sha256 == CONTENT.sha256
+    assert (tmp_path / "big.bin").read_bytes() == CONTENT.read(0, CONTENT.size)
+    assert leftovers(tmp_path) == set()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5 * PART])
+def test_a_file_that_was_changed_since_is_not_taken_for_the_published_one(
+    server: EmulatorServer, task: Task, tmp_path: Path, cut: int
+) -> None:
+    _killed_before("save", StoreCheckpoint, server, task, tmp_path)
+    (tmp_path / "big.bin").write_bytes(b"x" * (CONTENT.size - cut))
+    _job(server, task, tmp_path).run()
+    assert (tmp_path / "big.bin").read_bytes() == CONTENT.read(0, CONTENT.size)
+
+
+def test_a_published_file_that_rotted_unseen_is_fetched_anew(
+    server: EmulatorServer, task: Task, tmp_path: Path
+) -> None:
+    _killed_before("save", StoreCheckpoint, server, task, tmp_path)
+    path = tmp_path / "big.bin"
+    times = os.stat(path)
+    with path.open("r+b") as file:
+        file.seek(3 * PART)
+        file.write(b"?")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    _job(server, task, tmp_path).run()
+    assert path.read_bytes() == CONTENT.read(0, CONTENT.size)
+    assert leftovers(tmp_path) == set()
+
+
+def test_a_new_version_at_the_host_replaces_the_published_one(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
+) -> None:
+    _killed_before("save", StoreCheckpoint, server, task, tmp_path)
+    other = Synthetic(CONTENT.size, seed=4)
+    task.files[0].content = other
+    _job(server, task, tmp_path).run()
+    assert (tmp_path / "big.bin").read_bytes() == other.read(0, other.size)
+    assert leftovers(tmp_path) == set()
+
+
+def test_what_a_checkpoint_tells_of_needs_no_journal(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local.LocalStore, "settle", lambda store, names: killed() if names else None)
+        with pytest.raises(Killed):
+            _job(server, task, tmp_path).run()
+    assert leftovers(tmp_path) != set()
+    emulator.requests.clear()
+    _job(server, task, tmp_path).run()
+    assert emulator.seen("file") == []
+    assert leftovers(tmp_path) == set()
