@@ -1,17 +1,18 @@
 """The least that Python can do: one GET with the standard library, written to a file as it comes.
 
-Run as ``python -m benchmarks.floor URL FILE CERTIFICATE``.
+Run as ``python -m benchmarks.floor URL FILE CERTIFICATE [DIGEST]``; with ``sha256`` it also hashes what comes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import ssl
 import sys
 from urllib.parse import urlsplit
 
 
-def main(url: str, target: str, certificate: str) -> None:
+def main(url: str, target: str, certificate: str, digest: str = "") -> None:
     """Fetch one file."""
     parts = urlsplit(url)
     context = ssl.create_default_context(cafile=certificate)
@@ -20,9 +21,12 @@ def main(url: str, target: str, certificate: str) -> None:
     answer = connection.getresponse()
     if answer.status != 200:
         sys.exit(f"HTTP {answer.status}")
+    running = hashlib.new(digest) if digest else None
     buffer = memoryview(bytearray(1024 * 1024))
     with open(target, "wb", buffering=0) as file:
         while count := answer.readinto(buffer):
+            if running is not None:
+                running.update(buffer[:count])
             file.write(buffer[:count])
 
 

@@ -175,10 +175,14 @@ def rclone(job: Job) -> Command:
     return Command([*argv, "--transfers", str(PARALLEL), "--urls", str(listed), target], env)
 
 
-def floor(job: Job) -> Command:
-    """The standard library's HTTP client and nothing else."""
-    target = str(job.folder / job.only.name)
-    return Command([sys.executable, "-m", "benchmarks.floor", job.only.url, target, str(job.servers.certificate)])
+def floor(digest: str = "") -> Way:
+    """The standard library's HTTP client and nothing else, or a digest besides."""
+
+    def command(job: Job) -> Command:
+        arguments = [job.only.url, str(job.folder / job.only.name), str(job.servers.certificate), digest]
+        return Command([sys.executable, "-m", "benchmarks.floor", *arguments])
+
+    return command
 
 
 def _task(job: Job, kind: str, given: Mapping[str, object]) -> Command:

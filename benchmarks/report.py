@@ -25,7 +25,7 @@ def write(results: Path) -> None:
 
     :param results: The folder with what was measured.
     """
-    kept = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    kept = [json.loads(path.read_text()) for path in sorted(results.glob("[0-9].json"))]
     tables = {table["key"]: table for each in kept for table in each["tables"]}
     PLOTS.mkdir(exist_ok=True)
     for key, table in tables.items():

@@ -131,7 +131,8 @@ def _one_to_disk(servers: Servers, quick: bool) -> list[Table]:
         Row("ours, 8 connections", peers.ours(8)),
         Row("aria2c -x8", peers.aria2c(8)),
         Row("rclone copyurl", peers.rclone),
-        Row("http.client alone", peers.floor),
+        Row("http.client alone", peers.floor()),
+        Row("http.client and sha256 alone", peers.floor("sha256")),
     ]
     return [Table("1", f"{_size(files.total)} to disk", "speed", files, "curl", rows)]
 

@@ -28,13 +28,14 @@ _NGINX = """
 daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log stderr warn; {user}
 events {{ worker_connections 1024; }}
 http {{
+    log_format sent '$body_bytes_sent';
     access_log off; sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000;
     client_body_temp_path {folder}/nginx-1; proxy_temp_path {folder}/nginx-2; fastcgi_temp_path {folder}/nginx-3;
     uwsgi_temp_path {folder}/nginx-4; scgi_temp_path {folder}/nginx-5;
     ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:tls:1m;
     server {{
         listen 127.0.0.1:{port} ssl;
-        location /files/ {{ alias {files}/; }}
+        location /files/ {{ alias {files}/; access_log {folder}/sent.log sent; }}
         location = {api}/analysis/task/get/Download/url {{
             default_type application/json; alias {tasks}/$arg_taskId.json;
         }}
@@ -171,6 +172,11 @@ class Servers:
         """Remove a task and its files."""
         shutil.rmtree(self._files / task, ignore_errors=True)
         (self._tasks / f"{task}.json").unlink(missing_ok=True)
+
+    def sent(self) -> int:
+        """Return how many bytes of files the file host has sent, by answers that are over."""
+        log = self.folder / "sent.log"
+        return sum(map(int, log.read_text().split())) if log.exists() else 0
 
     def size_in(self, store: S3, key: str) -> int:
         """Return the length of an object, or -1 where there is none."""

@@ -18,7 +18,7 @@ from typing import Any
 Work = Callable[[dict[str, Any]], None]
 
 
-class _TaskInstance:
+class TaskInstance:
     """What an operator is given of the running task, without an Airflow that runs it."""
 
     try_number = 1
@@ -47,7 +47,7 @@ def ours(parameters: dict[str, Any]) -> None:
         destination=parameters["destination"],
         concurrency=parameters["concurrency"],
     )
-    context: Any = {"ti": _TaskInstance(), "task_state_store": _StateStore()}
+    context: Any = {"ti": TaskInstance(), "task_state_store": _StateStore()}
     operator.execute(context)
 
 
