@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench import-time build clean
+.PHONY: help venv demo standalone test check bench bench-kills import-time build clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(VENV)/.dev  ## Lint, format, types
 
 bench: $(VENV)/.dev  ## Measure beside other tools and write docs/performance.md; ARGS="--quick", "--only 1,3"
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-kills: $(VENV)/.dev  ## Kill transfers at random moments and count what comes twice
+	$(BIN)/python -m benchmarks.kills $(ARGS)
 
 import-time: $(VENV)/.dev  ## Show what a DAG file pays for our imports
 	@AIRFLOW_HOME=$(CURDIR)/airflow-home $(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \

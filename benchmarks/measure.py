@@ -46,6 +46,7 @@ class Figures:
     :ivar rss: Peak memory in MiB, of the largest process.
     :ivar base: Peak memory in MiB before the work, all code imported, if the program told.
     :ivar startup: Seconds from the program's start to the work's, if the program told.
+    :ivar hosts: User and system time of the file host and the store meanwhile, if somebody looked.
     """
 
     seconds: float
@@ -53,6 +54,7 @@ class Figures:
     rss: float
     base: float | None = None
     startup: float | None = None
+    hosts: float | None = None
 
 
 def run(command: Command, scratch: Path) -> Figures:

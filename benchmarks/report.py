@@ -25,34 +25,74 @@ def write(results: Path) -> None:
 
     :param results: The folder with what was measured.
     """
-    kept = [json.loads(path.read_text()) for path in sorted(results.glob("[0-9].json"))]
-    tables = {table["key"]: table for each in kept for table in each["tables"]}
+    marks = _Marks(results)
     PLOTS.mkdir(exist_ok=True)
-    for key, table in tables.items():
+    for key, table in marks.tables.items():
         (PLOTS / f"{key}.svg").write_text(plots.draw(table))
+    DOCUMENT.write_text(_MARK.sub(marks.fill, TEMPLATE.read_text()))
 
-    def fill(mark: re.Match[str]) -> str:
-        what, rest = mark[1], mark[2] or ""
-        if what == "machine":
-            return machine_of(kept)
-        if what == "versions":
-            return versions_of(kept)
-        if what == "ratio":
-            key, row, reference = (part.strip() for part in rest.split(";"))
-            return f"{ratio(tables[key], row, reference)[0]:.2f}" if key in tables else "?"
-        if what == "median":
-            key, row, name = (part.strip() for part in rest.split(";"))
-            return f"{_median(_row(tables[key], row), name):.3g}" if key in tables else "?"
-        if what == "above":
-            key, row = (part.strip() for part in rest.split(";"))
-            return f"{_above(_row(tables[key], row)):.0f}" if key in tables else "?"
-        if rest not in tables:
-            return "Not measured yet."
-        if what == "plot":
-            return f"![{tables[rest]['title']}]({PLOTS.name}/{rest}.svg)"
-        return table_of(tables[rest])
 
-    DOCUMENT.write_text(_MARK.sub(fill, TEMPLATE.read_text()))
+class _Marks:
+    """What stands for the marks of the template: each method for the mark of its name."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._kept = [json.loads(path.read_text()) for path in sorted(results.glob("[0-9].json"))]
+        self.tables: dict[str, Results] = {table["key"]: table for each in self._kept for table in each["tables"]}
+
+    def fill(self, mark: re.Match[str]) -> str:
+        """Return what stands for a mark."""
+        arguments = [part.strip() for part in (mark[2] or "").split(";") if part]
+        try:
+            return str(getattr(self, mark[1])(*arguments))
+        except KeyError:
+            return "(not measured yet)"
+
+    def table(self, key: str) -> str:
+        return table_of(self.tables[key])
+
+    def plot(self, key: str) -> str:
+        return f"![{self.tables[key]['title']}]({PLOTS.name}/{key}.svg)"
+
+    def ratio(self, key: str, row: str, reference: str) -> str:
+        return f"{ratio(self.tables[key], row, reference)[0]:.2f}"
+
+    def median(self, key: str, row: str, name: str) -> str:
+        return f"{_median(_row(self.tables[key], row), name):.3g}"
+
+    def above(self, key: str, row: str) -> str:
+        return f"{_above(_row(self.tables[key], row)):.0f}"
+
+    def least(self, key: str, name: str) -> str:
+        """Seconds that the machine needs for what a row and its hosts compute."""
+        row = _row(self.tables[key], name)
+        return f"{(_median(row, 'cpu') + _median(row, 'hosts')) / self._kept[0]['cores']:.2f}"
+
+    def digest(self) -> str:
+        """CPU seconds of a digest of scenario 1's file."""
+        names = ("http.client and sha256 alone", "http.client alone")
+        more, less = (_median(_row(self.tables["1"], name), "cpu") for name in names)
+        return f"{more - less:.2f}"
+
+    def kills(self) -> str:
+        return kills_of(self._results / "kills.json")
+
+    def machine(self) -> str:
+        """What was measured on."""
+        said = {
+            f"{each['cores']} cores ({each['processor']}), {each['memory_gib']} GiB of memory, "
+            f"files on {each['disk']}, counted rounds: {each['runs']}, {each['when']}"
+            for each in self._kept
+        }
+        return "; ".join(sorted(said))
+
+    def versions(self) -> str:
+        """What was measured with."""
+        found: dict[str, set[str]] = {}
+        for each in self._kept:
+            for name, number in each["versions"].items():
+                found.setdefault(name, set()).add(number)
+        return ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in found.items())
 
 
 def table_of(table: Results) -> str:
@@ -66,6 +106,7 @@ def table_of(table: Results) -> str:
             "seconds: median (min–max)",
             f"speed, × {table['reference']} (min–max)",
             "CPU s",
+            "hosts' CPU s",
             "peak MiB (over imports)",
         ]
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
@@ -78,7 +119,8 @@ def table_of(table: Results) -> str:
             middle, low, high = ratio(table, row["name"], table["reference"])
             times = f"{middle:.2f} ({low:.2f}–{high:.2f})" if middle else "–"
             peak = f"{_median(row, 'rss'):.0f}" + (f" ({_above(row):.0f})" if "base" in row["runs"][0] else "")
-            lines.append(_line([row["name"], _spread(row), times, f"{_median(row, 'cpu'):.2f}", peak]))
+            cpu = [f"{_median(row, name):.2f}" for name in ("cpu", "hosts")]
+            lines.append(_line([row["name"], _spread(row), times, *cpu, peak]))
     return "\n".join(lines)
 
 
@@ -94,23 +136,22 @@ def ratio(table: Results, name: str, reference: str) -> tuple[float, float, floa
     return (median(pairs), min(pairs), max(pairs)) if pairs else (0.0, 0.0, 0.0)
 
 
-def machine_of(kept: list[Results]) -> str:
-    """Return what was measured on."""
-    said = {
-        f"{each['cores']} cores ({each['processor']}), {each['memory_gib']} GiB of memory, files on {each['disk']}, "
-        f"counted rounds: {each['runs']}, {each['when']}"
-        for each in kept
-    }
-    return "; ".join(sorted(said)) or "not measured yet"
-
-
-def versions_of(kept: list[Results]) -> str:
-    """Return what was measured with."""
-    found: dict[str, set[str]] = {}
-    for each in kept:
-        for name, number in each["versions"].items():
-            found.setdefault(name, set()).add(number)
-    return ", ".join(f"{name} {' and '.join(sorted(numbers))}" for name, numbers in found.items())
+def kills_of(result: Path) -> str:
+    """Return the table of what kills cost."""
+    if not result.exists():
+        raise KeyError(result.name)
+    found = json.loads(result.read_text())
+    head = ["to", "kills", "after … s", "before the file showed", "short file seen",
+            "fetched again, MiB: median (most)", "uploads left in the end", "true bytes in the end"]  # fmt: skip
+    lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+    for each in found["kept"]:
+        tries = each["tries"]
+        again, moments = [one["again_mib"] for one in tries], [one["after"] for one in tries]
+        cells = [each["to"], len(tries), f"{min(moments)}–{max(moments)}", sum(one["shown"] is None for one in tries),
+                 sum(one["short"] for one in tries), f"{median(again):.0f} ({max(again):.0f})",
+                 sum(one["dangling"] for one in tries), sum(not one["problem"] for one in tries)]  # fmt: skip
+        lines.append(_line(list(map(str, cells))))
+    return "\n".join(lines)
 
 
 def _row(table: Results, name: str) -> Results:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,7 +110,9 @@ def _run_row(table: Table, row: Row, servers: Servers, warm_up: str, scratch: Pa
     job = Job(servers, task, warm_up, table.store, f"{table.key}-{len(row.runs)}-{int(proof)}-{id(row):x}", scratch)
     job.prepare()
     try:
-        figures = run(row.way(job), scratch)
+        command, before = row.way(job), servers.cpu()
+        figures = run(command, scratch)
+        figures = replace(figures, hosts=servers.cpu() - before)
         job.check(contents=proof)
     except (Failed, Missing) as error:
         row.problem = str(error)
@@ -118,7 +120,8 @@ def _run_row(table: Table, row: Row, servers: Servers, warm_up: str, scratch: Pa
         return None
     finally:
         job.clean()
-    print(f"    {row.name}: {figures.seconds:.2f} s, CPU {figures.cpu:.2f} s, {figures.rss:.0f} MiB"
+    print(f"    {row.name}: {figures.seconds:.2f} s, CPU {figures.cpu:.2f} s, {figures.rss:.0f} MiB, "
+          f"the hosts {figures.hosts:.2f} s"
           f"{' (not counted)' if proof else ''}", flush=True)  # fmt: skip
     return figures
 

@@ -101,6 +101,7 @@ class Servers:
 
     def __init__(self, room: int) -> None:
         self._stack = ExitStack()
+        self._processes: list[subprocess.Popen[bytes]] = []
         memory = Path("/dev/shm")
         self.in_memory = memory.is_dir() and shutil.disk_usage(memory).free > room
         parent = memory if self.in_memory else None
@@ -173,6 +174,10 @@ class Servers:
         shutil.rmtree(self._files / task, ignore_errors=True)
         (self._tasks / f"{task}.json").unlink(missing_ok=True)
 
+    def cpu(self) -> float:
+        """Return the user and system time that the hosts have used so far."""
+        return sum(_cpu(process.pid) for process in self._processes)
+
     def sent(self) -> int:
         """Return how many bytes of files the file host has sent, by answers that are over."""
         log = self.folder / "sent.log"
@@ -234,6 +239,7 @@ class Servers:
                 argv, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,  # Ctrl-C is for the benchmark, which then ends them in order
             )  # fmt: skip
+        self._processes.append(process)
         self._stack.callback(_end, process)
         for _ in range(100):
             with socket.socket() as probe:
@@ -243,6 +249,14 @@ class Servers:
                 break
             time.sleep(0.1)
         raise RuntimeError(f"{argv[0]} does not serve: {log.read_text(errors='replace')[-500:]}")
+
+
+def _cpu(pid: int) -> float:
+    """Return what a process and its children have used, as Linux tells it."""
+    process = Path(f"/proc/{pid}")
+    user, system = (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+    children = (process / f"task/{pid}/children").read_text().split()
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") + sum(_cpu(int(child)) for child in children)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
