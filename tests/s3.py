@@ -142,8 +142,10 @@ class Seen:
         return int(self.query.partition("partNumber=")[2].partition("&")[0])
 
 
-# A status and a body to answer with, or b"" to close the connection without a word.
+# A status and a body to answer with, or b"" to close the connection without a word, or LOST to do that after what was
+# asked for is done.
 Fault = tuple[int, bytes] | bytes
+LOST = b"lost"
 
 
 class S3Front(ThreadingHTTPServer):
@@ -162,6 +164,7 @@ class S3Front(ThreadingHTTPServer):
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.server, self.seen, self.connections = server, list[Seen](), 0
         self.rule: Callable[[Seen], Fault | None] = lambda seen: None
+        self.after: Callable[[], None] = lambda: None  # called when something may have changed
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -201,6 +204,11 @@ class _Passing(BaseHTTPRequestHandler):
         answer = passed.getresponse()
         content = answer.read()
         passed.close()
+        if self.command not in ("GET", "HEAD"):
+            self.server.after()
+        if fault == LOST:
+            self.close_connection = True
+            return
         self._answer(answer.status, dict(answer.headers), content)
 
     def _answer(self, status: int, fields: dict[str, str], body: bytes) -> None:

@@ -35,12 +35,14 @@ from airflow_provider_taskdl.testing.file_faults import (
     IgnoreRange,
     ShiftRange,
     Stall,
+    StopRange,
     WrongMd5,
 )
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
 from airflow_provider_taskdl.testing.samples import access_log, geotiff, pdf_report
 from airflow_provider_taskdl.testing.state import Emulator, Seen
 from airflow_provider_taskdl.testing.tasks import Task, TaskFile
+from airflow_provider_taskdl.testing.wire_faults import Multipart, Raw, Tail
 
 if TYPE_CHECKING:
     from airflow_provider_taskdl.testing.server import EmulatorServer
@@ -65,13 +67,17 @@ __all__ = [
     "IgnoreIfRange",
     "IgnoreRange",
     "Memory",
+    "Multipart",
+    "Raw",
     "Redirect",
     "Rule",
     "Seen",
     "ShiftRange",
     "Stall",
     "Status",
+    "StopRange",
     "Synthetic",
+    "Tail",
     "Task",
     "TaskFile",
     "WrongMd5",

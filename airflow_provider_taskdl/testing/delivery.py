@@ -15,6 +15,7 @@ from airflow_provider_taskdl.testing.exchange import Reply
 from airflow_provider_taskdl.testing.state import Seen
 
 _CHUNK = 512 * 1024
+_KEPT_SECONDS = 0.5
 # The server puts the connection's transport here, so that a connection can be ended in the middle of a body.
 TRANSPORT = "taskdl.transport"
 
@@ -31,6 +32,9 @@ async def deliver(reply: Reply, seen: Seen, scope: Scope, receive: Receive, send
     try:
         await _pause(gone, reply.delivery.pauses.get(None, 0.0))
         seen.status = reply.status
+        if reply.delivery.wire is not None or reply.delivery.tail:
+            await _past_the_server(reply, seen, scope, gone)
+            return
         await send({"type": "http.response.start", "status": reply.status, "headers": _head(reply)})
         async for piece in _encoded(reply, gone):
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -43,6 +47,27 @@ async def deliver(reply: Reply, seen: Seen, scope: Scope, receive: Receive, send
             await send({"type": "http.response.body", "body": b"", "more_body": False})
     finally:
         gone.cancel()
+
+
+async def _past_the_server(reply: Reply, seen: Seen, scope: Scope, gone: asyncio.Future[None]) -> None:
+    """Put on the wire what no decent server would."""
+    delivery, transport = reply.delivery, scope[TRANSPORT]
+    if delivery.wire is not None:
+        transport.write(delivery.wire)
+        while delivery.endless and not gone.done():
+            transport.write(delivery.endless * max(1, 4096 // len(delivery.endless)))
+            await _pause(gone, 0.001)
+        await _end_connection(scope, gone, reset=delivery.reset)
+        return
+    lines = [b"HTTP/1.1 %d Scripted" % reply.status, *(b"%b: %b" % pair for pair in _head(reply)), b"", b""]
+    transport.write(b"\r\n".join(lines))
+    async for piece in _pieces(reply, gone):
+        transport.write(piece)
+        seen.sent += len(piece)
+    transport.write(delivery.tail)
+    # It looks kept. What the client sends on it next is not heard any more, and ends it.
+    await _pause(gone, _KEPT_SECONDS)
+    await _end_connection(scope, gone, reset=False)
 
 
 def _head(reply: Reply) -> list[tuple[bytes, bytes]]:

@@ -65,6 +65,9 @@ class Delivery:
     :param flips: Positions whose byte is changed.
     :param gzip: Send it compressed.
     :param chunked: Send no ``Content-Length``.
+    :param wire: What is sent in the place of head and body, whatever it is; the connection ends after it.
+    :param endless: What follows it again and again, until the client goes.
+    :param tail: What follows the body that was announced.
     """
 
     cut_at: int | None = None
@@ -74,6 +77,9 @@ class Delivery:
     flips: set[int] = field(default_factory=set)
     gzip: bool = False
     chunked: bool = False
+    wire: bytes | None = None
+    endless: bytes = b""
+    tail: bytes = b""
 
 
 @dataclass

@@ -62,7 +62,7 @@ class Status(InsteadFault):
     """Answer with an error in the service's own words.
 
     :param code: HTTP status.
-    :param retry_after: ``Retry-After``: seconds or a date.
+    :param retry_after: ``Retry-After``: seconds, a date, or anything.
     :param error: The error code in the body, such as ``RequestExpired``, or a number for the analysis platform, which
         may differ from HTTP's; by default the usual one.
     :param message: The message in the body.
@@ -107,7 +107,7 @@ class Body(InsteadFault):
 class Redirect(InsteadFault):
     """Send the client elsewhere.
 
-    :param to: The address.
+    :param to: The address; ``{target}`` stands for path and query of the request.
     :param status: HTTP status.
     """
 
@@ -117,7 +117,7 @@ class Redirect(InsteadFault):
 
     def reply(self, request: Request) -> Reply:
         """Return the redirect."""
-        return Reply(self.status, {"Location": self.to})
+        return Reply(self.status, {"Location": self.to.replace("{target}", f"{request.path}?{request.query}")})
 
 
 @dataclass

@@ -168,16 +168,38 @@ class ShiftRange(ReplyFault):
 
 
 @dataclass
+class StopRange(ReplyFault):
+    """Answer a range with one that ends elsewhere, and say so in ``Content-Range``.
+
+    :param by: How many bytes later (or, below zero, earlier) it ends.
+    """
+
+    word = "stop-range"
+    by: int = -1
+
+    def applies(self, request: Request, reply: Reply | None) -> bool:
+        """Tell whether it is a range that can end there."""
+        return reply is not None and reply.status == 206 and reply.start < reply.end + self.by <= reply.content.size
+
+    def change(self, request: Request, reply: Reply) -> None:
+        """Move the end."""
+        reply.end += self.by
+        reply.headers["Content-Range"] = f"bytes {reply.start}-{reply.end - 1}/{reply.content.size}"
+
+
+@dataclass
 class ContentRange(ReplyFault):
     """Send a range with a ``Content-Range`` that does not tell the truth.
 
     :param shift: What is added to its first and last position.
+    :param last: What is added to its last position alone.
     :param total: The size it claims; ``*`` for none.
     """
 
     word = "content-range"
     shift: int = 0
     total: str | None = None
+    last: int = 0
 
     def applies(self, request: Request, reply: Reply | None) -> bool:
         """Tell whether it is a range."""
@@ -185,7 +207,7 @@ class ContentRange(ReplyFault):
 
     def change(self, request: Request, reply: Reply) -> None:
         """Write the untrue field."""
-        first, last = reply.start + self.shift, reply.end - 1 + self.shift
+        first, last = reply.start + self.shift, reply.end - 1 + self.shift + self.last
         reply.headers["Content-Range"] = f"bytes {first}-{last}/{self.total or reply.content.size}"
 
 

@@ -86,7 +86,9 @@ class Rule:
 
 def known_faults() -> Mapping[str, type[Fault]]:
     """Return the faults by their words in a rule's text; also those that were defined elsewhere."""
-    import airflow_provider_taskdl.testing.file_faults  # noqa: F401 (so that its faults are there)
+    # So that their faults are there.
+    import airflow_provider_taskdl.testing.file_faults
+    import airflow_provider_taskdl.testing.wire_faults  # noqa: F401
 
     return {kind.word: kind for kind in _tree(Fault) if "word" in vars(kind)}
 

@@ -235,8 +235,12 @@ class LinkClient:
 
     def _take_idle(self, key: _Key) -> Connection | None:
         with self._lock:
-            stack = self._idle.get(key)
-            return stack.pop() if stack else None
+            stack = self._idle.get(key, [])
+            while stack:
+                if (connection := stack.pop()).is_quiet():
+                    return connection
+                connection.close()
+        return None
 
     def _connection(self, key: _Key) -> Connection:
         scheme, host, port, proxy = key

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import http.client
+import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.transfer.host_rules import Endpoint, HostRules, UnknownHost
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+# Of an answer's head, and of whatever else stands between two bytes of a body.
+_MAX_LINES = 256 * 1024
 
 
 class ConnectionBroken(Exception):
@@ -54,6 +59,38 @@ class Proxy:
         return cls(host, port or DEFAULT_PORTS["http"], fields)
 
 
+class _Lines:
+    """What an answer is read from; its lines come to an end.
+
+    ``http.client`` bounds each line and the fields of one head, but reads provisional answers and trailers for ever.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, _MAX_LINES
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(min(limit, self._left + 1))
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.HTTPException("the host's answer has no end of lines")
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        self._left = _MAX_LINES  # all else reads the body
+        return getattr(self._file, name)
+
+
+class BoundedResponse(http.client.HTTPResponse):
+    """An answer whose head, and whatever else is no body, comes to an end.
+
+    :param sock: Where it is read from.
+    """
+
+    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp: Any = _Lines(self.fp)
+
+
 class Connection(http.client.HTTPConnection):
     """A connection that keeps the host's name for ``Host`` and the certificate, whatever it is connected to.
 
@@ -65,6 +102,8 @@ class Connection(http.client.HTTPConnection):
     :param watch: Called with each socket before it is waited for, so that it can be woken from another thread.
     :param timeout: Seconds for connecting, and for the next bytes to arrive.
     """
+
+    response_class = BoundedResponse
 
     def __init__(
         self,
@@ -98,6 +137,17 @@ class Connection(http.client.HTTPConnection):
             raise
         self.sock = sock
 
+    def is_quiet(self) -> bool:
+        """Tell whether nothing came since the last answer: neither the connection's end nor what nobody asked for.
+
+        Such bytes would be taken for the next answer.
+        """
+        if self.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
+
     def _reach(self) -> socket.socket:
         failure: OSError | None = None
         for family, address in self._endpoints():
@@ -128,7 +178,7 @@ class Connection(http.client.HTTPConnection):
         lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
         lines += [f"{name}: {value}" for name, value in proxy.fields.items()]
         sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        answer = http.client.HTTPResponse(sock, method="CONNECT")
+        answer = BoundedResponse(sock, method="CONNECT")
         try:
             answer.begin()
             if answer.status != 200:

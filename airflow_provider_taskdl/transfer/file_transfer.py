@@ -216,6 +216,8 @@ class FileTransfer:
             filled += count
             self._count(count)
         reader.close()
+        if start == 0:
+            self._source.check_content(view)
         if not sink.ordered:
             sink.write(start, view)
         self._in_turn(start, view, sink, write=sink.ordered)
@@ -253,6 +255,8 @@ class FileTransfer:
             self._count(count)
             filled += count
             if filled and (count == 0 or filled == len(view)):
+                if self._hashed == 0:
+                    self._source.check_content(view[:filled])
                 self._digests.update(view[:filled])
                 sink.write(self._hashed, view[:filled])
                 self._hashed, filled = self._hashed + filled, 0

@@ -41,12 +41,14 @@ class RetryPolicy:
 
     :param failures: Failures in a row, without one new byte, that are mended.
     :param base: Seconds; the first wait is up to this long and each further one up to twice the one before.
-    :param cap: Seconds that one wait lasts at most; a host's ``Retry-After`` may ask for more.
+    :param cap: Seconds that one wait lasts at most, unless a host's ``Retry-After`` asks for more.
+    :param patience: Seconds that it may ask for at most; who wants more is asked again by the next try of the task.
     """
 
     failures: int = 6
     base: float = 0.5
     cap: float = 30.0
+    patience: float = 300.0
 
 
 class Cancelled(Exception):
@@ -84,6 +86,7 @@ class RangeReader:
         self.position, self.end = start, end
         self.retries = 0
         self._response: Response | None = None
+        self._until: int | None = None  # the byte after the last one that this answer is to give
         self._to_skip = 0
         self._failures = 0
         self._renewed = False
@@ -115,7 +118,12 @@ class RangeReader:
             response = self._response
             if response is None:
                 continue
-            wanted = view if self.end is None else view[: self.end - self.position]
+            if self._until is not None and self.position >= self._until:
+                if self.position == self.source.size:
+                    return self._finish()
+                self._failed(f"the host's answer ended at byte {self.position}")
+                continue
+            wanted = view if self._until is None else view[: self._until - self.position]
             try:
                 count = response.readinto(self._skip_view() if self._to_skip else wanted)
             except ConnectionBroken as error:
@@ -216,6 +224,7 @@ class RangeReader:
         else:
             source.learn(response, response.length, whole=True)
             self.end = None
+        self._until = self.end
 
     def _take_range(self, response: Response) -> None:
         source = self.source
@@ -225,17 +234,19 @@ class RangeReader:
             or int(match[1]) != self.position
             or int(match[2]) < self.position
             or (self.end is not None and int(match[2]) >= self.end)
+            or response.length not in (None, int(match[2]) + 1 - int(match[1]))
         ):
             self._failed(f"the host answered the range from byte {self.position} with another one")
             return
-        total = None if match[3] == "*" else int(match[3])
+        total, self._until = None if match[3] == "*" else int(match[3]), int(match[2]) + 1
+        # Of a length that is not told nothing says that it is the encoded form's, as it is where that is the file.
+        source.check_encoding(response, None if response.length is None else total)
         if source.is_known:
             source.check_same(response, total, self.position)
         elif total is None:
             self._without_range()  # nothing says where the file ends
             return
         else:
-            source.check_encoding(response, total)
             source.learn(response, total, whole=int(match[2]) + 1 == total)
         if source.size is None and total is None:
             raise no_end(response)  # nothing says that this range is the last
@@ -279,7 +290,8 @@ class RangeReader:
                 f"the last: {why}"
             )
         self.retries += 1
-        wait = max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), retry_after or 0.0)
+        asked = min(retry_after or 0.0, self._retry.patience)
+        wait = max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), asked)
         if self._cancelled.wait(wait):
             raise Cancelled
 

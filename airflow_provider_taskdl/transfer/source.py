@@ -6,6 +6,7 @@ from airflow_provider_taskdl.exceptions import IntegrityError, SourceChangedErro
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.client import Response
 from airflow_provider_taskdl.transfer.digest import announced_digests
+from airflow_provider_taskdl.transfer.pages import page_in_place_of
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 
 
@@ -51,6 +52,16 @@ class Source:
                 target=response.shown,
                 retryable=False,
             )
+
+    def check_content(self, start: memoryview) -> None:
+        """Refuse a page of a gateway or an error of a store in the file's place; a size that is right proves more.
+
+        :param start: The file's first bytes; all of it, if that is short.
+        :raises IntegrityError: It is one.
+        """
+        stored = bool(self.etag or self._modified or self.digests)
+        if self.file.size is None and (page := page_in_place_of(self.file.name, bytes(start[:8192]), is_stored=stored)):
+            raise IntegrityError(f"the file host sent {page} in the file's place")
 
     def learn(self, response: Response, total: int | None, *, whole: bool) -> None:
         """Take over what the first answer says.

@@ -25,10 +25,14 @@ from airflow_provider_taskdl.testing import (
     Hide,
     IgnoreIfRange,
     IgnoreRange,
+    Multipart,
+    Raw,
     Redirect,
     ShiftRange,
     Stall,
     Status,
+    StopRange,
+    Tail,
     WrongMd5,
     parse_rule,
 )
@@ -143,14 +147,65 @@ def test_a_range_can_be_ignored_shifted_or_misnamed(taskdl_emulator: Emulator, l
     assert answer(ShiftRange(by=3)) == (206, "bytes 13-22/1000000", DATA[13:23])
     assert answer(ContentRange(shift=3)) == (206, "bytes 13-22/1000000", DATA[10:20])
     assert answer(ContentRange(total="*")) == (206, "bytes 10-19/*", DATA[10:20])
+    assert answer(ContentRange(last=3)) == (206, "bytes 10-22/1000000", DATA[10:20])
+    assert answer(StopRange(by=-3)) == (206, "bytes 10-16/1000000", DATA[10:17])
+    assert answer(StopRange(by=3)) == (206, "bytes 10-22/1000000", DATA[10:23])
     assert answer(Header("content-range")) == (206, None, DATA[10:20])
 
 
+def test_a_range_can_come_as_one_of_several(taskdl_emulator: Emulator, link: str) -> None:
+    taskdl_emulator.fault("file", Multipart())
+    answer = httpx.get(link, headers={"Range": "bytes=10-19"})
+    assert (answer.status_code, answer.headers.get("content-range")) == (206, None)
+    kind, _, boundary = answer.headers["content-type"].partition("; boundary=")
+    assert kind == "multipart/byteranges"
+    _, part, rest = answer.content.split(f"--{boundary}".encode())
+    head, _, content = part.partition(b"\r\n\r\n")
+    assert b"Content-Range: bytes 10-19/1000000" in head
+    assert (content, rest) == (DATA[10:20] + b"\r\n", b"--\r\n")
+
+
+def test_anything_can_be_put_on_the_wire(taskdl_emulator: Emulator, link: str) -> None:
+    taskdl_emulator.fault("file", Raw(r"HTTP/1.1 204 No\r\nContent-Length: 3\r\n\r\nabc"), times=1)
+    taskdl_emulator.fault("file", Raw("\0\1"), times=1)
+    taskdl_emulator.fault("file", Raw(reset=True), times=1)
+    assert fetch(link) == (204, b"", "")
+    assert fetch(link) == (0, b"", "RemoteProtocolError")
+    assert fetch(link) == (0, b"", "ReadError")
+    assert fetch(link) == (200, DATA, "")
+
+
+def test_a_head_can_have_no_end(taskdl_emulator: Emulator, taskdl_server: EmulatorServer) -> None:
+    taskdl_emulator.fault("file", Raw("HTTP/1.1 200 OK\r\n", endless="X: y\r\n"))
+    with socket.create_connection(("127.0.0.1", int(taskdl_server.base_url.rpartition(":")[2])), timeout=20) as sock:
+        sock.sendall(b"GET /f HTTP/1.1\r\nHost: h\r\n\r\n")
+        got = sum(len(sock.recv(65536)) for _ in range(500))
+    assert got > 4096 * 5
+
+
+def test_a_body_can_go_on_behind_its_end(taskdl_emulator: Emulator, taskdl_server: EmulatorServer, link: str) -> None:
+    taskdl_emulator.fault("file", Tail("and more"))
+    assert fetch(link, "bytes=0-9")[:2] == (206, DATA[:10])
+    with socket.create_connection(("127.0.0.1", int(taskdl_server.base_url.rpartition(":")[2])), timeout=20) as sock:
+        target = link.partition("://")[2].partition("/")[2]
+        sock.sendall(f"GET /{target} HTTP/1.1\r\nHost: h\r\nRange: bytes=0-9\r\n\r\n".encode())
+        got = b""
+        while data := sock.recv(65536):
+            got += data
+    assert got.endswith(b"\r\n\r\n" + DATA[:10] + b"and more")
+
+
+def test_a_redirect_can_keep_the_request(taskdl_emulator: Emulator, link: str) -> None:
+    taskdl_emulator.fault("file", Redirect("http://files.example{target}"))
+    target = link.partition("://")[2].partition("/")[2]
+    assert httpx.get(link).headers["location"] == f"http://files.example/{target}"
+
+
 def test_faults_of_ranges_leave_whole_files_alone(taskdl_emulator: Emulator, link: str) -> None:
-    faults = (IgnoreRange(), ShiftRange(), ContentRange(shift=1), IgnoreIfRange())
+    faults = (IgnoreRange(), ShiftRange(), StopRange(), Multipart(), ContentRange(shift=1), IgnoreIfRange())
     rules = [taskdl_emulator.fault("file", fault, times=1) for fault in faults]
     assert fetch(link) == (200, DATA, "")
-    assert [rule.fired for rule in rules] == [0, 0, 0, 0]
+    assert [rule.fired for rule in rules] == [0] * len(faults)
 
 
 def test_the_file_can_change_and_the_host_not_care(taskdl_emulator: Emulator, link: str) -> None:
@@ -268,7 +323,7 @@ def test_a_line_that_is_no_rule_is_explained(text: str, complaint: str) -> None:
 def test_every_fault_is_exported_and_has_a_word() -> None:
     exported = {value for name, value in vars(testing).items() if isinstance(value, type) and name in testing.__all__}
     assert set(known_faults().values()) <= exported
-    assert len(known_faults()) == len({fault.word for fault in known_faults().values()}) == 18
+    assert len(known_faults()) == len({fault.word for fault in known_faults().values()}) == 22
 
 
 def test_rules_add_up(taskdl_emulator: Emulator, link: str) -> None:

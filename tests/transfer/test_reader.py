@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 
@@ -187,6 +188,34 @@ class TestRangeAnswers:
             read(host.url(), size=SIZE, onto=onto)
         assert bytes(onto) == DATA[:777]
         assert len(host.requests) == 1 + FAST.failures
+
+    @pytest.mark.parametrize("last", [1000, SIZE - 2])
+    def test_a_body_of_another_length_than_its_range_is_not_taken(self, last: int) -> None:
+        answered = f"bytes 777-{last}/{SIZE}"
+        bad = whole(DATA[777:], "206 Partial Content", ETag=TAG, Content_Range=answered)
+        onto = bytearray()
+        with Host(by=Once(cut(777, "close"), lambda r: bad)) as host, pytest.raises(TransferError, match="another one"):
+            read(host.url(), size=SIZE, onto=onto)
+        assert bytes(onto) == DATA[:777]
+        assert len(host.requests) == 1 + FAST.failures
+
+    def test_of_a_body_without_length_only_its_range_is_taken(self) -> None:
+        false = chunked(DATA[777:1000], b"false" * 1000, ETag=TAG, Content_Range=f"bytes 777-999/{SIZE}")
+        bad = false.replace(b"200 OK", b"206 Partial Content", 1)
+        with Host(by=Once(cut(777, "close"), Once(lambda r: bad, good))) as host:
+            assert read(host.url(), size=SIZE).data == DATA
+        assert host.starts == [0, 777, 1000]
+
+    def test_a_range_that_is_packed_on_its_way_is_refused(self) -> None:
+        fields: dict[str, Any] = {
+            "ETag": TAG,
+            "Content_Encoding": "gzip",
+            "Content_Range": f"bytes 777-{SIZE - 1}/{SIZE}",
+        }
+        packed = chunked(gzip.compress(DATA[777:]), **fields).replace(b"200 OK", b"206 Partial Content", 1)
+        with Host(by=Once(cut(777, "close"), lambda r: packed)) as host, pytest.raises(TransferError, match="gzip"):
+            read(host.url(), size=SIZE)
+        assert len(host.requests) == 2
 
     def test_a_wrong_range_that_comes_once_is_mended(self) -> None:
         bad = whole(DATA[778:], "206 Partial Content", ETag=TAG, Content_Range=f"bytes 778-{SIZE - 1}/{SIZE}")

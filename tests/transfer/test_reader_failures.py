@@ -15,6 +15,7 @@ from airflow_provider_taskdl.exceptions import (
     ServiceUnavailableError,
     TransferError,
 )
+from airflow_provider_taskdl.transfer.reader import RetryPolicy
 from tests.canary import CANARY, assert_canary_free
 from tests.transfer.harness import DATA, FAST, Lister, listing, read, remote
 from tests.transfer.hosts import Answer, Host, Once, Request, Visit, chunked, head, ranged, sends, whole
@@ -176,6 +177,32 @@ class TestNetwork:
         with pytest.raises(TransferError, match=r"'files\.example', cannot be resolved") as caught:
             read(f"http://files.example/f?sig={CANARY}")
         assert_canary_free(caught.value)
+
+    @pytest.mark.parametrize(
+        ("start", "endless"),
+        [
+            (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+            (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+            (b"HTTP/1.1 ", b"2"),
+            (chunked(end=False) + b"0\r\n", b"X: y\r\n"),
+            (chunked(end=False), b"0"),
+        ],
+        ids=["provisional answers", "fields", "status line", "trailers", "length of a chunk"],
+    )
+    def test_lines_without_end_are_a_broken_connection(self, start: bytes, endless: bytes) -> None:
+        sent = 0
+
+        def answer(visit: Visit) -> None:
+            nonlocal sent
+            visit.send(start)
+            while True:
+                visit.send(endless * 1000)
+                sent += len(endless) * 1000
+
+        with Host(answer) as host, pytest.raises(TransferError, match="gave up at byte 0"):
+            read(host.url(), retry=RetryPolicy(failures=1, base=0.001, cap=0.001))
+        assert len(host.requests) == 2
+        assert sent < 2 * 32 * 2**20  # what was read, and what the machine's own buffers took
 
     @pytest.mark.parametrize(
         "junk",
