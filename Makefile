@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench bench-kills import-time build clean
+.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev  ## Make .venv with everything for development
 
@@ -30,6 +30,9 @@ bench: $(VENV)/.dev  ## Measure beside other tools and write docs/performance.md
 
 bench-kills: $(VENV)/.dev  ## Kill transfers at random moments and count what comes twice
 	$(BIN)/python -m benchmarks.kills $(ARGS)
+
+bench-waiting: $(VENV)/.dev  ## Measure thousands of waiting tasks and write docs/waiting.md; ARGS="--quick", "--runs 3"
+	$(BIN)/python -m benchmarks.waiting $(ARGS)
 
 import-time: $(VENV)/.dev  ## Show what a DAG file pays for our imports
 	@AIRFLOW_HOME=$(CURDIR)/airflow-home $(BIN)/python -c 'from time import perf_counter as now; from airflow.sdk import *; start = now(); \

@@ -35,6 +35,12 @@ _SHARED_FIELDS: dict[str, Any] = {
         "description": "Ask for a task's state before its links, so that a failed task ends the wait at once.",
         "schema": {"type": ["boolean", "null"], "default": True},
     },
+    "requests_per_second": {
+        "label": "Requests per second",
+        "description": "What each worker process and each triggerer sends to the API at most, over all that waits and "
+        "runs in it, such as 5 or 0.5; empty for no limit.",
+        "schema": {"type": ["number", "null"], "minimum": 0.001, "maximum": 1000000},
+    },
 }
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.about import machine
 from benchmarks.scenarios import measure, scenarios
 from benchmarks.servers import MIB, Missing, Servers, find
 
@@ -68,31 +66,18 @@ def _measure(numbers: list[int], runs: int, *, quick: bool) -> bool:
 
 
 def _machine(servers: Servers) -> dict[str, object]:
-    versions = {"Python": platform.python_version(), "Linux": platform.release().partition("-")[0]}
+    about = machine(*_PACKAGES)
+    programs = {}
     for program, option in _PROGRAMS.items():
         try:
             said = subprocess.run([find(program), option], capture_output=True, text=True, check=False)
         except Missing:
             continue
         number = re.search(r"\d+(\.\d+)+", said.stdout or said.stderr)
-        versions[program] = number[0] if number else "?"
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    model = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": model[0] if model else platform.machine(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3),
-        "disk": "tmpfs" if servers.in_memory else "the disk of the temporary folder",
-        "versions": versions,
-    }
+        programs[program] = number[0] if number else "?"
+    about["versions"] = {**about["versions"], **programs}
+    about["disk"] = "tmpfs" if servers.in_memory else "the disk of the temporary folder"
+    return about
 
 
 if __name__ == "__main__":

@@ -59,6 +59,17 @@ def find(program: str) -> str:
     return path
 
 
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for this machine's loopback; return its file and that of its key."""
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
 @dataclass(frozen=True)
 class File:
     """A file of the file host.
@@ -109,7 +120,6 @@ class Servers:
         self._files, self._tasks = self.folder / "files", self.folder / "tasks"
         for folder in (self._files, self._tasks):
             folder.mkdir()
-        self.certificate, self._key = self.folder / "certificate.pem", self.folder / "key.pem"
 
     def __enter__(self) -> Servers:
         """Start all hosts."""
@@ -198,12 +208,7 @@ class Servers:
             connection.close()
 
     def _start(self) -> None:
-        subprocess.run(
-            [find("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", str(self._key),
-             "-out", str(self.certificate)],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        self.certificate, self._key = make_certificate(self.folder)
         self._port, self._capped_port, swallow, rclone = _free_ports(4)
         self._start_nginx()
         python = [sys.executable, "-m"]

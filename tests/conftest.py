@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,3 +16,11 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 def airflow_db() -> None:
     """Airflow's database, in AIRFLOW_HOME, with its tables: what ``dag.test()`` needs."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_paces() -> Iterator[None]:
+    """No test waits because a service of an earlier one asked for it: paces are the process's."""
+    yield
+    if pace := sys.modules.get("airflow_provider_taskdl.hooks.pace"):
+        pace.forget_paces()

@@ -148,5 +148,8 @@ class LinkWatch:
         if self.errors > self.max_consecutive_errors:
             raise error
         ceiling = min(self.interval * 2.0 ** min(self.errors, 32), max(self.interval, _MAX_BACKOFF))
-        wait = max(random.uniform(self.interval, ceiling), min(error.retry_after or 0.0, MAX_RETRY_AFTER))
+        wait = random.uniform(self.interval, ceiling)
+        if error.retry_after is not None and error.retry_after > wait:
+            # All who wait were told the same; they do not come back at the same moment.
+            wait = min(error.retry_after, MAX_RETRY_AFTER) + random.uniform(0.0, self.interval)
         return Decision(wait=wait, why=f"{error} ({self.errors} of at most {self.max_consecutive_errors} in a row)")

@@ -24,8 +24,10 @@ class HeaderAuth(httpx.Auth, requests.auth.AuthBase):
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Authenticate a request of httpx."""
-        request.url = httpx.URL(_spaces_as_percent(str(request.url)))
-        request.headers.update(self.headers_for(request.method, str(request.url)))
+        url = str(request.url)
+        if (sent := _spaces_as_percent(url)) != url:
+            request.url = httpx.URL(sent)
+        request.headers.update(self.headers_for(request.method, sent))
         yield request
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from abc import abstractmethod
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode
 
 import httpx
 from airflow.providers.common.compat.connection import get_async_connection
@@ -24,8 +22,11 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
     TaskDownloadError,
 )
+from airflow_provider_taskdl.hooks.access import Access
+from airflow_provider_taskdl.hooks.async_clients import AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
-from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras, ssl_context
+from airflow_provider_taskdl.hooks.pace import Pace, pace_of
+from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
 from airflow_provider_taskdl.wire_log import unlogged
 
@@ -33,37 +34,6 @@ T = TypeVar("T")
 
 # A listing of 10,000 files with long links is about 7 MB; nothing an API says is much longer.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach and convince a service: what a connection comes down to.
-
-    :param base_url: Scheme, host, port and path prefix, without a trailing slash.
-    :param auth: What signs requests to the API.
-    :param secrets: Texts that must not show in any message.
-    :param extras: The connection's extras.
-    """
-
-    base_url: str
-    auth: httpx.Auth
-    secrets: tuple[str, ...] = field(repr=False)
-    extras: ConnectionExtras
-
-    @property
-    def host(self) -> str:
-        """The API's host name."""
-        return urlsplit(self.base_url).hostname or ""
-
-    @property
-    def tls(self) -> ssl.SSLContext:
-        """The TLS settings of the connection."""
-        return ssl_context(self.extras.verify)
-
-    @property
-    def proxy(self) -> str | None:
-        """The proxy's URL, with its credentials."""
-        return None if self.extras.proxy is None else self.extras.proxy.get_secret_value()
 
 
 class TaskApiHook(ClassicForm, BaseHook):
@@ -177,12 +147,13 @@ class TaskApiHook(ClassicForm, BaseHook):
         """
         error: TaskDownloadError
         try:
+            self._pace.turn()
             with unlogged(), self._client.stream(**self._request(call)) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
                     _check_length(body)
-            return call.read(_answer(response, body))
+            return self._read(call, _answer(response, body))
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -193,13 +164,15 @@ class TaskApiHook(ClassicForm, BaseHook):
         """Async twin of :meth:`run`."""
         error: TaskDownloadError
         try:
-            with unlogged():
-                async with self._async_client.stream(**self._request(call)) as response:
-                    body = bytearray()
-                    async for chunk in response.aiter_bytes():
-                        body += chunk
-                        _check_length(body)
-            return call.read(_answer(response, body))
+            async with self._async_clients.one() as client:
+                await self._pace.aturn()
+                with unlogged():
+                    async with client.stream(**self._request(call)) as response:
+                        body = bytearray()
+                        async for chunk in response.aiter_bytes():
+                            body += chunk
+                            _check_length(body)
+            return self._read(call, _answer(response, body))
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -242,17 +215,21 @@ class TaskApiHook(ClassicForm, BaseHook):
             client.close()
 
     async def aclose(self) -> None:
-        """Close the async client, if there is one."""
-        if client := vars(self).pop("_async_client", None):
-            await client.aclose()
+        """Close the async clients, if there are any."""
+        if clients := vars(self).pop("_async_clients", None):
+            await clients.aclose()
+
+    @cached_property
+    def _pace(self) -> Pace:
+        return pace_of(self.conn_id, self.access.base_url, self.access.extras.requests_per_second)
 
     @cached_property
     def _client(self) -> httpx.Client:
         return httpx.Client(**self._client_settings())
 
     @cached_property
-    def _async_client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(**self._client_settings())
+    def _async_clients(self) -> AsyncClients:
+        return AsyncClients(lambda: httpx.AsyncClient(**self._client_settings()))
 
     def _client_settings(self) -> dict[str, Any]:
         access = self.access
@@ -266,12 +243,18 @@ class TaskApiHook(ClassicForm, BaseHook):
         }
 
     def _request(self, call: Call[Any]) -> dict[str, Any]:
-        return {
-            "method": call.method,
-            "url": self.access.base_url + call.path,
-            "params": call.query or None,
-            "json": call.body,
-        }
+        # Encoded here: the client would take the URL apart once more for each step.
+        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+        return {"method": call.method, "url": f"{self.access.base_url}{call.path}{query}", "json": call.body}
+
+    def _read(self, call: Call[T], answer: Answer) -> T:
+        try:
+            value = call.read(answer)
+        except TaskDownloadError as error:
+            self._pace.heard(error)
+            raise
+        self._pace.heard(None)
+        return value
 
     def _explain(self, error: httpx.HTTPError) -> TaskDownloadError:
         # The client's error holds the request with its signature, so only its kind is taken over.

@@ -13,7 +13,8 @@ from pydantic import Field, SecretStr
 from airflow_provider_taskdl.apis.bls import DEFAULT_REGION, BlsApi, DownloadTask, DownloadTaskPage, endpoint
 from airflow_provider_taskdl.auth.bce import BceAuth
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
-from airflow_provider_taskdl.hooks.base import Access, TaskApiHook
+from airflow_provider_taskdl.hooks.access import Access
+from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, require_field_text
 
 

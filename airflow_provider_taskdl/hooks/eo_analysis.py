@@ -11,7 +11,8 @@ from pydantic import Field
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.auth.token import TokenAuth
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
-from airflow_provider_taskdl.hooks.base import Access, TaskApiHook
+from airflow_provider_taskdl.hooks.access import Access
+from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, base_url, require_field_text
 
 

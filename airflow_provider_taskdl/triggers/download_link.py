@@ -8,15 +8,18 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
+import anyio
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_taskdl.apis.readiness import LinkWatch
 from airflow_provider_taskdl.exceptions import TaskDownloadError
-from airflow_provider_taskdl.hooks.base import atask_hook
+from airflow_provider_taskdl.hooks.shared import shared_hook
 from airflow_provider_taskdl.triggers.events import error_event, ready_event, timeout_event
 
 # Tasks that were deferred together should not ask together for ever. Never sooner: the service may have named the time.
 _JITTER = 0.1
+# For the last look: where many wait for their turn, or the service is slow, it may be over only after the deadline.
+_LAST_LOOK_SECONDS = 60.0
 
 
 class DownloadLinkTrigger(BaseTrigger):
@@ -32,7 +35,7 @@ class DownloadLinkTrigger(BaseTrigger):
     :param not_found: ``fail`` or ``wait``, when the service does not know the task.
     :param max_consecutive_errors: Failed looks in a row that are waited out.
     :param errors: Failed looks in a row before this trigger began.
-    :param first_wait: Seconds before the first look.
+    :param first_wait: Seconds before the first look, at most; at least, if ``errors`` says that it is a back-off.
     """
 
     def __init__(
@@ -73,24 +76,29 @@ class DownloadLinkTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, Any]:
-        hook = await atask_hook(self.conn_id)
-        try:
-            # Reading certificates takes tens of milliseconds, once per process and connection.
-            await asyncio.to_thread(lambda: hook.access.tls)
-            watch = LinkWatch(
-                hook.api,
-                self.remote_task_id,
-                interval=self.poll_interval,
-                not_found=self.not_found,
-                check_status=hook.access.extras.check_status,
-                max_consecutive_errors=self.max_consecutive_errors,
-                errors=self.errors,
-            )
-            wait, said = self.first_wait, ""
+        async with shared_hook(self.conn_id) as shared:
+            async with shared.hook() as hook:
+                watch = LinkWatch(
+                    hook.api,
+                    self.remote_task_id,
+                    interval=self.poll_interval,
+                    not_found=self.not_found,
+                    check_status=hook.access.extras.check_status,
+                    max_consecutive_errors=self.max_consecutive_errors,
+                    errors=self.errors,
+                )
+            # A triggerer that starts takes up thousands at once: from then on they are spread over an interval.
+            wait = self._jittered(self.first_wait) if self.errors else random.uniform(0.0, self.first_wait)
+            said = ""
             while True:
-                jittered = wait * random.uniform(1.0, 1.0 + _JITTER)
-                await asyncio.sleep(max(0.0, min(jittered, self.deadline - time.time())))
-                decision = await hook.arun_steps(watch.look())
+                await asyncio.sleep(max(0.0, min(wait, self.deadline - time.time())))
+                left = max(0.0, self.deadline - time.time())
+                # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+                with anyio.move_on_after(left + _LAST_LOOK_SECONDS) as limit:
+                    async with shared.hook() as hook:
+                        decision = await hook.arun_steps(watch.look())
+                if limit.cancelled_caught:
+                    return timeout_event(self.remote_task_id)
                 if decision.listing is not None:
                     return ready_event(decision.listing)
                 if time.time() >= self.deadline:
@@ -99,6 +107,8 @@ class DownloadLinkTrigger(BaseTrigger):
                     self.log.info(
                         "Task %s: %s; looking again every %g s", self.remote_task_id, decision.why, decision.wait
                     )
-                wait, said = decision.wait, decision.why
-        finally:
-            await hook.aclose()
+                wait, said = self._jittered(decision.wait), decision.why
+
+    @staticmethod
+    def _jittered(wait: float) -> float:
+        return wait * random.uniform(1.0, 1.0 + _JITTER)
