@@ -43,12 +43,13 @@ class TaskStateCheckpoint:
     def __init__(self, state: Any, beside: Checkpoint) -> None:
         self._state, self._beside = state, beside
 
-    def load(self, remote_task_id: str) -> Mapping[str, Entry]:
-        """Return what arrived in tries that did not finish, by name."""
+    def load(self, remote_task_id: str) -> Mapping[str, Entry] | None:
+        """Return what arrived in tries that did not finish, by name; ``None`` if there was none."""
         # Both: an earlier run, or one whose list was too long, has left it beside the data.
         beside = self._beside.load(remote_task_id)
         text = self._ask("get", _KEY)
-        return {**beside, **parse_entries(text if isinstance(text, str) else None, remote_task_id)}
+        own = parse_entries(text if isinstance(text, str) else None, remote_task_id)
+        return None if beside is None and own is None else {**(beside or {}), **(own or {})}
 
     def save(self, remote_task_id: str, entries: Sequence[Entry]) -> None:
         """Remember what has arrived."""

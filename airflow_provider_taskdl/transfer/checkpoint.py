@@ -12,8 +12,8 @@ from airflow_provider_taskdl.transfer.sinks.base import Store
 class Checkpoint(Protocol):
     """A memory that outlives a process. What it gives is proved before it is believed."""
 
-    def load(self, remote_task_id: str) -> Mapping[str, Entry]:
-        """Return what arrived in tries that did not finish, by name."""
+    def load(self, remote_task_id: str) -> Mapping[str, Entry] | None:
+        """Return what arrived in tries that did not finish, by name; ``None`` if there was none."""
 
     def save(self, remote_task_id: str, entries: Sequence[Entry]) -> None:
         """Remember what has arrived; all of it, each time.
@@ -37,8 +37,8 @@ class StoreCheckpoint:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def load(self, remote_task_id: str) -> Mapping[str, Entry]:
-        """Return what arrived in tries that did not finish, by name."""
+    def load(self, remote_task_id: str) -> Mapping[str, Entry] | None:
+        """Return what arrived in tries that did not finish, by name; ``None`` if there was none."""
         return read_entries(self._store, checkpoint_name(remote_task_id), remote_task_id)
 
     def save(self, remote_task_id: str, entries: Sequence[Entry]) -> None:

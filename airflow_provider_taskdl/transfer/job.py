@@ -130,14 +130,17 @@ class DownloadJob:
         try:
             listing = self._list_files()
             files = choose(listing, pattern=self._pattern, expected=self._expected)
+            unfinished = self._checkpoint.load(listing.remote_task_id)
             plan = make_plan(
                 files,
                 self._store,
                 remote_task_id=listing.remote_task_id,
                 overwrite=self._overwrite,
                 path_of=self._path_of,
-                unfinished=self._checkpoint.load(listing.remote_task_id),
+                unfinished=unfinished,
             )
+            if self._overwrite == "never" and unfinished is None:
+                self._save(plan, {})  # so that the try after a kill knows that there was one
             return self._carry_out(plan, LinkSource(listing, self._list_files))
         finally:
             self._client.close()

@@ -60,25 +60,25 @@ def checkpoint_name(remote_task_id: str) -> str:
     return f"{OWN_FOLDER}/{remote_task_id}.partial.json"
 
 
-def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, Entry]:
-    """Return the entries of a manifest or checkpoint by file name.
+def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, Entry] | None:
+    """Return the entries of a manifest or checkpoint by file name, or ``None`` if there is none.
 
-    One that is missing, damaged, of another task or of a later version has none: it is input like any other.
+    One that is damaged, of another task or of a later version counts as none: it is input like any other.
 
     :raises DestinationError: The store refused to read it.
     """
     return parse_entries(store.read_small(name), remote_task_id)
 
 
-def parse_entries(content: bytes | str | None, remote_task_id: str) -> Mapping[str, Entry]:
+def parse_entries(content: bytes | str | None, remote_task_id: str) -> Mapping[str, Entry] | None:
     """Return the entries in the text of a manifest or checkpoint, as :func:`read_entries` does."""
     if content is None:
-        return {}
+        return None
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError:
-        return {}
-    return {entry.name: entry for entry in manifest.files} if manifest.remote_task_id == remote_task_id else {}
+        return None
+    return {entry.name: entry for entry in manifest.files} if manifest.remote_task_id == remote_task_id else None
 
 
 def write_entries(store: Store, name: str, remote_task_id: str, entries: Iterable[Entry]) -> None:

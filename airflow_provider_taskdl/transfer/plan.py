@@ -76,7 +76,7 @@ def choose(
 
 def make_plan(
     files: Sequence[RemoteFile], store: Store, *, remote_task_id: str, overwrite: Overwrite,
-    path_of: Callable[[str], str], unfinished: Mapping[str, Entry],
+    path_of: Callable[[str], str], unfinished: Mapping[str, Entry] | None,
 ) -> Plan:  # fmt: skip
     """Decide which files are there already.
 
@@ -88,16 +88,16 @@ def make_plan(
     :param remote_task_id: The task.
     :param overwrite: ``verified``, ``always`` or ``never``.
     :param path_of: Gives a file's path for the manifest.
-    :param unfinished: What arrived in tries that did not finish, by name.
-    :raises DestinationExistsError: ``never``, and there is a file that no unfinished try of this task has put there.
+    :param unfinished: What arrived in tries that did not finish, by name; ``None`` if there was none.
+    :raises DestinationExistsError: ``never``, and there is a file that is not of an unfinished try of this task.
     :raises DestinationError: The destination could not be read.
     """
     names = [file.name for file in files]
     proofs: dict[str, Entry] = {}
     if overwrite != "always":
-        proofs.update(unfinished)
+        proofs.update(unfinished or {})
     if overwrite == "verified":
-        proofs = {**read_entries(store, manifest_name(remote_task_id), remote_task_id), **proofs}
+        proofs = {**(read_entries(store, manifest_name(remote_task_id), remote_task_id) or {}), **proofs}
     there = store.find(names if overwrite == "never" else [name for name in names if name in proofs])
     kept = {}
     for file in files:
@@ -110,7 +110,9 @@ def make_plan(
             and file.size in (None, entry.size)
         ):
             kept[file.name] = entry.model_copy(update={"outcome": "skipped", "path": path_of(file.name)})
-    if overwrite == "never" and (taken := [name for name in there if name not in kept]):
+    # One that an unfinished try does not know of may be its own, from just before a kill: see when it is fetched.
+    taken = [name for name in there if name not in kept and (unfinished is None or name in unfinished)]
+    if overwrite == "never" and taken:
         raise DestinationExistsError(
             f"overwrite='never', and {len(taken)} of the files are there already: {', '.join(taken[:10])}",
             remote_task_id=remote_task_id,

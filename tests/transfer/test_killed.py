@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_taskdl.exceptions import DestinationExistsError
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.job import DownloadJob
+from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, write_entries
 from airflow_provider_taskdl.transfer.sinks import local
 from tests.transfer.harness import Killed, job, killed, leftovers, lists, published
 
@@ -118,3 +121,44 @@ def test_what_a_checkpoint_tells_of_needs_no_journal(
     _job(server, task, tmp_path).run()
     assert emulator.seen("file") == []
     assert leftovers(tmp_path) == set()
+
+
+@pytest.mark.parametrize("big", [True, False])
+def test_where_nothing_may_be_replaced_a_killed_try_is_no_obstacle_to_the_next(
+    server: EmulatorServer, emulator: Emulator, tmp_path: Path, big: bool
+) -> None:
+    files = {"a": CONTENT if big else b"12345", "b": b"123"}
+    task = emulator.eo_task(files)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoreCheckpoint, "save", _save_only_what_is_empty)
+        with pytest.raises(Killed):
+            _job(server, task, tmp_path, "never").run()
+    assert published(tmp_path) == {"a", "b"}
+    result = _job(server, task, tmp_path, "never").run()
+    assert [entry.name for entry in result.entries] == ["a", "b"]
+    assert leftovers(tmp_path) == set()
+    with pytest.raises(DestinationExistsError, match="2 of the files"):
+        _job(server, task, tmp_path, "never").run()
+
+
+@pytest.mark.parametrize("theirs", [b"54321", b"1234", b""])
+def test_a_file_of_others_stays_although_a_try_of_ours_was_killed(
+    server: EmulatorServer, emulator: Emulator, tmp_path: Path, theirs: bytes
+) -> None:
+    task = emulator.eo_task({"a": b"12345", "b": b"123"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoreCheckpoint, "save", _save_only_what_is_empty)
+        with pytest.raises(Killed):
+            _job(server, task, tmp_path, "never").run()
+    (tmp_path / "a").write_bytes(theirs)
+    with pytest.raises(DestinationExistsError) as caught:
+        _job(server, task, tmp_path, "never").run()
+    assert caught.value.file == "a"
+    assert (tmp_path / "a").read_bytes() == theirs
+    assert leftovers(tmp_path) == set()
+
+
+def _save_only_what_is_empty(checkpoint: StoreCheckpoint, task: str, entries: Sequence[Entry]) -> None:
+    if entries:
+        killed()
+    write_entries(checkpoint._store, checkpoint_name(task), task, entries)
