@@ -7,21 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from airflow_provider_taskdl.exceptions import (
-    DestinationError,
-    DestinationExistsError,
-    IntegrityError,
-    SourceChangedError,
-    TaskDownloadError,
-)
+from airflow_provider_taskdl.exceptions import DestinationError, IntegrityError, SourceChangedError, TaskDownloadError
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry
 from airflow_provider_taskdl.transfer.progress import Progress
+from airflow_provider_taskdl.transfer.publish import publish
 from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
-from airflow_provider_taskdl.transfer.sinks.base import Sink, Store, Stored
+from airflow_provider_taskdl.transfer.sinks.base import Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Stop
 
@@ -294,42 +289,21 @@ class FileTransfer:
         return ()
 
     def _publish(self) -> Entry:
-        sink, source = self._sink, self._source
-        if sink is None:
+        if self._sink is None:
             raise AssertionError("a file that did not fail has a sink")
-        if not self._unread:
-            self._digests.verify()
-        stored = self._commit(sink)
+        digests = None if self._unread else self._digests
+        stored, sha256 = publish(
+            self.file.name, self._sink, self._around.store, self._hashed, digests, self._source.digests
+        )
         return Entry(
             name=self.file.name,
             size=self._hashed,
-            sha256=self._look_back() if self._unread else self._digests.sha256,
-            source_etag=source.etag,
+            sha256=sha256,
+            source_etag=self._source.etag,
             path=self._around.path_of(self.file.name),
             time=datetime.now(timezone.utc),
             stored_version=stored.version,
         )
-
-    def _commit(self, sink: Sink) -> Stored:
-        try:
-            return sink.commit()
-        except DestinationExistsError as error:
-            # What a try that was killed had put there a moment before is no obstacle, if it is this very file.
-            problem, store, name = error, self._around.store, self.file.name
-        sink.abort()
-        there = store.find([name]).get(name)
-        if there is None or there.size != self._hashed or self._unread or store.sha256(name) != self._digests.sha256:
-            raise problem
-        return there
-
-    def _look_back(self) -> str:
-        """Return the digest of what was published, of which an earlier process had brought a part."""
-        store, name = self._around.store, self.file.name
-        try:
-            return store.sha256(name, self._source.digests)
-        except IntegrityError:
-            store.remove_small(name)
-            raise
 
     def _give_up(self, *, keep: bool) -> None:
         self._around.progress.add(-self._counted)

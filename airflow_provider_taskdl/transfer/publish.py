@@ -1,0 +1,45 @@
+"""The last step of a file: its proof, its name, and what to do where another process was faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_taskdl.exceptions import DestinationExistsError, IntegrityError
+from airflow_provider_taskdl.transfer.digest import Digests
+from airflow_provider_taskdl.transfer.sinks.base import Sink, Store, Stored
+
+
+def publish(
+    name: str, sink: Sink, store: Store, size: int, digests: Digests | None, announced: Mapping[str, str]
+) -> tuple[Stored, str]:
+    """Give a complete file its name, and return what the store says of it and its sha256.
+
+    :param name: The file.
+    :param sink: Has all of its bytes.
+    :param store: The sink's store.
+    :param size: Bytes.
+    :param digests: Those of its bytes; ``None`` if an earlier process brought some, which only the store can show, and
+        only then. Then the file is read back from there.
+    :param announced: What the file host says of them.
+    :raises IntegrityError: A digest differs from the announced one; the file is not there.
+    :raises DestinationExistsError: There is another one, and it is not to be replaced.
+    :raises DestinationError: The store refused.
+    """
+    if digests is None:
+        stored = sink.commit()
+        try:
+            return stored, store.sha256(name, announced)
+        except IntegrityError:
+            store.remove_small(name)
+            raise
+    digests.verify()
+    try:
+        return sink.commit(), digests.sha256
+    except DestinationExistsError as error:
+        problem = error
+    sink.abort()
+    # What a try that was killed had put there a moment before is no obstacle, if it is this very file.
+    there = store.find([name]).get(name)
+    if there is None or there.size != size or store.sha256(name) != digests.sha256:
+        raise problem
+    return there, digests.sha256
