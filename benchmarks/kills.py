@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024, help="the file's length")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     with Servers(4 * options.mib * MIB) as servers:
         files = Size("killed", 1, options.mib * MIB)
         warm_up = servers.make_files("warm-up", 1, 1024)
