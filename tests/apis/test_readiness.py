@@ -228,6 +228,13 @@ def test_retry_after_lengthens_the_wait_up_to_an_hour(
     assert outcome.wait == expected
 
 
+def test_those_who_were_told_the_same_time_come_back_over_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    outcome, _ = _look(_watch(), status=RateLimitedError("busy", retry_after=120.0))
+    assert isinstance(outcome, Decision)
+    assert outcome.wait == 130.0
+
+
 @given(interval=st.floats(0, 10_000), errors=st.integers(0, 10**6))
 def test_the_back_off_is_at_least_the_interval_and_bounded(interval: float, errors: int) -> None:
     watch = _watch(check_status=False, interval=interval, errors=errors, max_consecutive_errors=10**9)
