@@ -59,6 +59,10 @@ class Proxy:
         return cls(host, port or DEFAULT_PORTS["http"], fields)
 
 
+class EndlessLines(http.client.HTTPException):
+    """An answer's head, or another thing in it that is no body, went on and on."""
+
+
 class _Lines:
     """What an answer is read from; its lines come to an end.
 
@@ -72,7 +76,7 @@ class _Lines:
         line: bytes = self._file.readline(min(limit, self._left + 1))
         self._left -= len(line)
         if self._left < 0:
-            raise http.client.HTTPException("the host's answer has no end of lines")
+            raise EndlessLines
         return line
 
     def __getattr__(self, name: str) -> Any:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 import fsspec
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 from fsspec.implementations.memory import MemoryFile
 
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Store
@@ -32,9 +33,11 @@ class Destination(ABC):
     """A directory of some store.
 
     :ivar polled: Whether looking at it is so cheap that it can be done all the time.
+    :ivar refusals: How often it failed.
     """
 
     polled = True
+    refusals = 0
 
     def call_after_changes(self, look: Callable[[], None]) -> None:
         """Call something after whatever may have changed what shows, if that can be told."""
@@ -67,6 +70,10 @@ class Destination(ABC):
     def signatures(self) -> set[str]:
         """Return the signatures that the transfer has made for this store."""
         return set()
+
+    def requests(self) -> int:
+        """Return how many requests the transfer has made to this store, if that can be told."""
+        return 0
 
     def show(self) -> dict[str, str]:
         """Return what shows under a file's name: name to digest."""
@@ -133,6 +140,7 @@ class Disk(Destination):
         self.root.chmod(0o755)
 
     def _mount(self, *, read_only: bool = False) -> bool:
+        self.refusals += 1
         options = f"size={_TMPFS_BYTES}{',ro' if read_only else ''}"
         command = ["mount", "-t", "tmpfs", "-o", options, "taskdl-test", str(self.root)]
         try:
@@ -146,6 +154,7 @@ class Disk(Destination):
 
         def broken(*args: Any, **kwargs: Any) -> Any:
             if (not least or len(args[1]) >= least) and next(calls, None) is None:
+                self.refusals += 1
                 raise OSError(number, os.strerror(number))
             return real(*args, **kwargs)
 
@@ -172,6 +181,14 @@ class Bucket(Destination):
         return {name: self._content(name) for name, _ in self._list()}
 
     def show(self) -> dict[str, str]:
+        for _ in range(5):
+            try:
+                return self._show()
+            except (BotoCoreError, ClientError):
+                continue  # an object was replaced while it was looked at
+        raise AssertionError("the bucket cannot be looked at")
+
+    def _show(self) -> dict[str, str]:
         found = {}
         for name, version in self._list():
             if not name.startswith(f"{OWN_FOLDER}/"):
@@ -204,11 +221,14 @@ class Bucket(Destination):
     def call_after_changes(self, look: Callable[[], None]) -> None:
         self._front.after = look
 
+    def requests(self) -> int:
+        return len(self._front.seen)
+
     def signatures(self) -> set[str]:
         return {value for seen in self._front.seen for value in parse_qs(seen.query).get("X-Amz-Signature", ())}
 
     def fail(self, how: str) -> None:
-        self._front.rule = {
+        rule = {
             "full": lambda: _refusing(507, "XMinioStorageFull", _sends),
             "full in the middle": lambda: _refusing(507, "XMinioStorageFull", _is_part, after=2),
             "read-only": lambda: _refusing(403, "AccessDenied", _writes),
@@ -221,6 +241,13 @@ class Bucket(Destination):
             "loses the last answer": lambda: _answering(LOST, _completes, times=1),
             "fails under a 200": lambda: _refusing(200, "InternalError", _completes),
         }[how]()
+
+        def counting(seen: Seen) -> Fault | None:
+            fault = rule(seen)
+            self.refusals += fault is not None
+            return fault
+
+        self._front.rule = counting
 
     def mend(self) -> None:
         self._front.rule = lambda seen: None
@@ -273,6 +300,7 @@ class InMemory(Destination):
 
         def broken(*args: Any, **kwargs: Any) -> Any:
             if (not least or len(args[1]) >= least) and next(calls, None) is None:
+                self.refusals += 1
                 raise error
             return real(*args, **kwargs)
 

@@ -64,6 +64,8 @@ class Row:
     :param failures: How many failures in a row are mended.
     :param timeout: Seconds for the next bytes to arrive.
     :param store: What is wrong with the destination.
+    :param store_requests: How many requests may be made to an S3 server: 19 are what it takes when nothing goes wrong,
+        and these when the big file is read twice.
     :param sinks: The destinations it is for.
     :param files: The files, the big one first.
     """
@@ -80,6 +82,7 @@ class Row:
     failures: int = 4
     timeout: float = 5.0
     store: str = ""
+    store_requests: int = 30
     sinks: tuple[Sink, ...] = SINKS
     files: Mapping[str, Content] = field(default_factory=lambda: FILES)
 

@@ -21,8 +21,10 @@ from tests.s3 import SECRET
 from tests.transfer.conftest import Certificate
 
 _OLD_DIGEST = hashlib.sha256(OLD).hexdigest()
+_MARKS = {"s3": [pytest.mark.s3]}
+SINKS = [pytest.param(sink, marks=_MARKS.get(sink, [])) for sink in get_args(Sink)]
 CASES = [
-    pytest.param(row, sink, id=f"{row.name}-{sink}", marks=[pytest.mark.s3] if sink == "s3" else [])
+    pytest.param(row, sink, id=f"{row.name}-{sink}", marks=_MARKS.get(sink, []))
     for row in MATRIX
     for sink in get_args(Sink)
     if sink in row.sinks
@@ -32,6 +34,21 @@ CASES = [
 def test_every_row_has_a_name_of_its_own() -> None:
     names = [row.name for row in MATRIX]
     assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("name", ["big.bin", "other.bin"])
+def test_what_is_false_is_seen_even_if_it_goes_again(
+    name: str, server: EmulatorServer, destination: Destination, certificate: Certificate
+) -> None:
+    world = World(MATRIX[0], server, destination, certificate)
+    world.prepare()
+    with world.watch.polling():
+        destination.put(name, b"short")
+        world.run()
+    assert destination.show()["big.bin"] in world.truth["big.bin"]
+    with pytest.raises(AssertionError, match=f"{name} showed, and was not the file"):
+        _check_what_showed(world)
 
 
 @pytest.mark.parametrize(("row", "sink"), CASES)
@@ -106,6 +123,8 @@ def _check_requests(world: World) -> None:
         assert made <= most, f"{made} requests for {name}, at most {most} are right"
     assert emulator.count("eo.link") <= row.listings
     assert not emulator.leaks
+    assert world.destination.requests() <= row.store_requests
+    assert bool(world.destination.refusals) == bool(row.store), "the destination did not fail"
     fired: dict[str, int] = {}
     for name, rule in world.rules:
         fired[name] = fired.get(name, 0) + rule.fired

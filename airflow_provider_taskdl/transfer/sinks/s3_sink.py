@@ -180,7 +180,11 @@ class S3Sink:
             )
 
         if not upload.is_published:
-            self._store.publish(self._name, self._replace, request)
+            try:
+                self._store.publish(self._name, self._replace, request)
+            except DestinationError as error:
+                if error.code != "NoSuchUpload" or not self._store.uploads.was_completed(self._name, upload):
+                    raise
         self._done = True
         stored = self._store.head(self._name)
         if stored is None or stored.size != size:

@@ -145,6 +145,16 @@ class Uploads:
                 raise
         self._forget(name)
 
+    def was_completed(self, name: str, upload: Upload) -> bool:
+        """Tell whether an upload that the store does not know any more has become the file: only its answer was lost.
+
+        :param name: The file.
+        :param upload: Its upload.
+        :raises DestinationError: The store refused.
+        """
+        record = self._read(name)
+        return record is not None and record.upload_id == upload.id and self._find_object(upload, record)
+
     def settle(self, name: str) -> None:
         """Remove the record of an upload that was completed, if there is one. Never raises.
 
