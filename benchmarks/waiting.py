@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main() -> None:
         return
     if options.quick:
         options.counts, options.interval, options.seconds, options.runs = "200", 2.0, 3.0, 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     try:
         rows = _measure(options)
     except Missing as error:

@@ -218,7 +218,7 @@ def test_three_hundred_waits_for_two_connections_share_two_clients(
 
     async def main() -> list[dict[str, Any]]:
         loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = 1.0
+        loop.slow_callback_duration = 2.0
         loop.set_debug(True)
         triggers = [
             DownloadLinkTrigger(
