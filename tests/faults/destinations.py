@@ -116,7 +116,7 @@ class Disk(Destination):
     def fail(self, how: str) -> None:
         if how == "full":
             if not self._mount():
-                self._break("posix_fallocate", errno.ENOSPC)
+                self._break("pwrite", errno.ENOSPC)
         elif how == "read-only":
             if not self._mount(read_only=True):
                 if os.geteuid() == 0:
@@ -140,13 +140,13 @@ class Disk(Destination):
         self.root.chmod(0o755)
 
     def _mount(self, *, read_only: bool = False) -> bool:
-        self.refusals += 1
         options = f"size={_TMPFS_BYTES}{',ro' if read_only else ''}"
         command = ["mount", "-t", "tmpfs", "-o", options, "taskdl-test", str(self.root)]
         try:
             self._mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
         except OSError:
             self._mounted = False
+        self.refusals += self._mounted
         return self._mounted
 
     def _break(self, call: str, number: int, *, after: int = 0, least: int = 0) -> None:
