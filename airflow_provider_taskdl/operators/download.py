@@ -37,7 +37,8 @@ class DownloadToObjectStorageOperator(BaseOperator):
     written last.
 
     XCom ``return_value``: the paths, in the service's order, each for ``ObjectStoragePath(path)``; ``manifest``: the
-    manifest's path; ``summary``: files, bytes, skipped, seconds.
+    manifest's path; ``summary``: files, bytes, skipped, seconds. Airflow refuses to map a task over more paths than
+    ``[core] max_map_length`` (1024): hand the manifest on instead.
 
     :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
         ``TaskApiHook``. Templated.
@@ -212,13 +213,15 @@ class DownloadToObjectStorageOperator(BaseOperator):
     def _download(self, context: Context, hook: TaskApiHook, job: DownloadJob, destination: Destination) -> list[str]:
         from airflow_provider_taskdl.operators.lineage import announce
         from airflow_provider_taskdl.operators.metrics import report
+        from airflow_provider_taskdl.transfer.manifest import manifest_name
 
         try:
             result: Result = job.run()
         finally:
             report(job.totals, conn_id=self.conn_id)
         files = {destination.uri_of(entry.name): entry for entry in result.entries}
-        announce(context, self.outlets, files, source=hook)
+        manifest = destination.uri_of(manifest_name(str(self.remote_task_id)))
+        announce(context, self.outlets, files, manifest=manifest, source=hook)
         self._lineage = (hook.access.base_url, files)
         context["ti"].xcom_push(key="manifest", value=result.manifest)
         context["ti"].xcom_push(key="summary", value=result.summary())

@@ -14,21 +14,36 @@ if TYPE_CHECKING:
     from airflow_provider_taskdl.transfer.manifest import Entry
 
 
-def announce(context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, source: Any) -> None:
+# Airflow writes all events of a task in one request that may take five seconds: with a thousand it times out, and the
+# task fails after its work is done, at every try.
+MAX_EVENTS = 250
+
+
+def announce(
+    context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, manifest: str, source: Any
+) -> None:
     """Report files as assets: one event per file on each ``AssetAlias`` outlet, and to the lineage of hooks.
+
+    For more than ``MAX_EVENTS`` files there is one event, the manifest's.
 
     :param context: The task's context.
     :param outlets: The task's outlets.
     :param files: URI (percent-encoded, without connection id) to the file's record.
+    :param manifest: The manifest's URI.
     :param source: The hook the files came through.
     """
-    aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
+    events: dict[str, dict[str, Any]] = {
+        uri: {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome} for uri, entry in files.items()
+    }
     collector = get_hook_lineage_collector()
-    for uri, entry in files.items():
-        facts: dict[str, Any] = {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome}
+    for uri, facts in events.items():
         collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
-        for alias in aliases:
-            context["outlet_events"][alias].add(Asset(uri), extra=facts)
+    if len(events) > MAX_EVENTS:
+        events = {manifest: {"files": len(files), "size": sum(entry.size for entry in files.values())}}
+    for alias in outlets:
+        if isinstance(alias, AssetAlias):
+            for uri, facts in events.items():
+                context["outlet_events"][alias].add(Asset(uri), extra=facts)
 
 
 def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -> Any:

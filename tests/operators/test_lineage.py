@@ -51,6 +51,18 @@ def test_each_file_is_an_event_of_each_alias(taskdl_emulator: Emulator, tmp_path
         ]  # fmt: skip
 
 
+def test_too_many_files_for_airflow_are_one_event(
+    taskdl_emulator: Emulator, tmp_path: Path, collector: HookLineageCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lineage, "MAX_EVENTS", 1)
+    task, events = taskdl_emulator.eo_task(FILES), defaultdict[Any, OutletEvents](OutletEvents)
+    run(_operator(tmp_path / "a b", task.id, outlets=[AssetAlias("files")]), make_context(outlet_events=events))
+    assert [(asset.uri, extra) for asset, extra in events[AssetAlias("files")].added] == [
+        (f"file://{tmp_path}/a%20b/_taskdl/{task.id}.json", {"files": 2, "size": 3})
+    ]
+    assert len(collector.collected_assets.outputs) == 2
+
+
 def test_a_download_that_fails_tells_nobody(
     taskdl_emulator: Emulator, tmp_path: Path, collector: HookLineageCollector
 ) -> None:
