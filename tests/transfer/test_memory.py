@@ -47,7 +47,7 @@ if options == "local":
     store = LocalStore(pathlib.Path(to))
 else:
     import fsspec
-    store = ObjectStore(fsspec.filesystem("s3", **json.loads(options)), to)
+    store = ObjectStore(fsspec.filesystem(**json.loads(options)), to)
 server = types.SimpleNamespace(base_url=url, emulator=Emulator())
 result = job(lists(server, types.SimpleNamespace(id=task)), store, timeout=60.0).run()
 status = pathlib.Path("/proc/self/status").read_text()
@@ -67,9 +67,9 @@ def emulator_process(*sizes: int) -> Iterator[str]:
         process.stdin.close()
 
 
-def transfer(url: str, size: int, to: str, options: str) -> tuple[str, int]:
-    """Fetch a file in a new process; gives its digest and the process's peak of memory in bytes."""
-    arguments = [sys.executable, "-c", TRANSFER, url, str(size), to, options]
+def transfer(url: str, task: int, to: str, options: str) -> tuple[str, int]:
+    """Fetch a task's files in a new process; gives the first one's digest and the process's peak of memory in bytes."""
+    arguments = [sys.executable, "-c", TRANSFER, url, str(task), to, options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         arguments, capture_output=True, text=True, timeout=200, check=False, cwd=ROOT, env=environment
@@ -105,4 +105,5 @@ class TestMemory:
     def test_a_big_object_takes_no_more_than_a_small_one(self, s3_server: S3Server) -> None:
         to = f"{s3_server.bucket()}/x"
         with emulator_process(64 * MIB, 512 * MIB) as url:
-            assert grows(url, 64 * MIB, 512 * MIB, to, json.dumps(s3_server.options)) < MAX_GROWTH
+            options = json.dumps({"protocol": "s3", **s3_server.options})
+            assert grows(url, 64 * MIB, 512 * MIB, to, options) < MAX_GROWTH

@@ -231,8 +231,12 @@ class ObjectSink:
         if self._defers:
             with suppress(Exception):
                 self._file.discard()
-            # One that counts as open is closed by the garbage collector, which would begin the upload anew.
-            self._file.closed = True
+            try:
+                # One that counts as open is closed by the garbage collector, which would begin the upload anew.
+                self._file.closed = True
+            except AttributeError:  # a plain file, by which nothing begins
+                with suppress(Exception):
+                    self._file.close()
             return
         with suppress(Exception):
             self._file.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -62,7 +63,13 @@ def memory() -> Bucket:
     return Bucket(fsspec.filesystem("memory"), f"/{uuid.uuid4().hex}")
 
 
-@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture
+def files(tmp_path: Path) -> Bucket:
+    """A directory of a disk as fsspec sees it, which has a deferred commit of another kind."""
+    return Bucket(fsspec.filesystem("file", auto_mkdir=True), str(tmp_path))
+
+
+@pytest.fixture(params=["memory", "files", pytest.param("s3", marks=pytest.mark.s3)])
 def bucket(request: pytest.FixtureRequest) -> Bucket:
     """Each of them."""
     bucket: Bucket = request.getfixturevalue(request.param)
