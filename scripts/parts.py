@@ -1,0 +1,136 @@
+"""The parts of Airflow as processes of their own, reachable from this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+# The log servers would listen to the whole network; here the UI finds all logs on its own disk.
+COMPONENTS = {
+    "api-server": (),
+    "dag-processor": (),
+    "scheduler": ("--skip-serve-logs",),
+    "triggerer": ("--skip-serve-logs",),
+}
+START_SECONDS = 180.0
+STOP_SECONDS = 5.0
+
+
+class Airflow:
+    """An Airflow of its own: what ``airflow standalone`` starts, each part in a session of its own.
+
+    :param home: Its AIRFLOW_HOME, where the parts' own logs are as well.
+    :param env: Its environment, see :func:`sandbox.settings`.
+    """
+
+    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+        self.home = home
+        port = free_port(8080)
+        self.url = f"http://127.0.0.1:{port}"
+        self.env = {
+            **env,
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        }
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
+
+    def prepare(self, connections: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make the database, with these connections in it, where the UI shows them; the environment would hide them."""
+        self.run("db", "migrate")
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(connections, file)
+            file.flush()
+            self.run("connections", "import", "--overwrite", file.name)
+
+    def run(self, *arguments: str) -> None:
+        """Run a command of Airflow and show what it says only if it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments], env=self.env, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            sys.exit(f"airflow {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+    def start(self, *names: str) -> None:
+        """Start these parts, all of them if none is named, and wait until they say that they are well."""
+        for name in names or COMPONENTS:
+            with (self.home / f"{name}.log").open("wb") as log:
+                self.parts[name] = subprocess.Popen(
+                    [sys.executable, "-m", "airflow", name, *COMPONENTS[name]],
+                    env=self.env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.lives:
+            with contextlib.suppress(OSError, ValueError):
+                parts = json.load(opener.open(f"{self.url}/api/v2/monitor/health", timeout=5))
+                if all(part["status"] == "healthy" for part in parts.values()):
+                    return
+            time.sleep(0.5)
+        sys.exit(f"Airflow did not start; see the logs in {self.home}")
+
+    @property
+    def lives(self) -> bool:
+        """Whether all parts that were started still run."""
+        return all(part.poll() is None for part in self.parts.values())
+
+    def kill(self, name: str) -> None:
+        """End a part without a word, with all that it started."""
+        part = self.parts.pop(name)
+        end(family([part]), psutil.Process.kill)
+        part.wait()
+
+    def stop(self) -> None:
+        """End all parts and all that they started, which some of them would leave behind."""
+        parts = list(self.parts.values())
+        running = family(parts)
+        end(running, psutil.Process.terminate)
+        psutil.wait_procs(running, timeout=STOP_SECONDS)
+        end(family(parts), psutil.Process.kill)
+        for part in parts:
+            part.wait()
+
+
+def end(processes: Iterable[psutil.Process], how: Any) -> None:
+    """Send each a signal."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            how(process)
+
+
+def family(parts: Iterable[subprocess.Popen[bytes]]) -> list[psutil.Process]:
+    """Return what runs in the sessions of these processes. Tasks have process groups of their own, but not sessions."""
+    sessions = {part.pid for part in parts}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) in sessions:
+                found.append(process)
+    return found
+
+
+def free_port(wanted: int) -> int:
+    """Return a port that nothing listens at: this one, or another."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as server:
+            return int(server.getsockname()[1])
+    raise OSError("there is no free port")
