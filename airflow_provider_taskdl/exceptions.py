@@ -24,7 +24,8 @@
         └── DownloadFailedError      several files failed: which, and why
 
 ``retryable`` says whether the same call may succeed later; the operators turn the others into a failure that
-Airflow does not retry. No error holds a URL's query: messages are redacted when the error is made.
+Airflow does not retry. No error holds a URL's query: texts are redacted when the error is made, and since services and
+file hosts have a say in them, they are also cut to a length and hold no character that could forge lines of a log.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from airflow_provider_taskdl.redaction import redact_text
+
+
+_MAX_MESSAGE = 4000
+_MAX_FACT = 1000
 
 
 class TaskDownloadError(Exception):
@@ -62,12 +67,12 @@ class TaskDownloadError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.message = redact_text(message)
+        self.message = _shown(message, _MAX_MESSAGE)
         self.remote_task_id = remote_task_id
-        self.file = file
-        self.target = None if target is None else redact_text(target)
-        self.code = None if code is None else redact_text(code)
-        self.request_id = None if request_id is None else redact_text(request_id)
+        self.file = None if file is None else _shown(file)
+        self.target = None if target is None else _shown(target)
+        self.code = None if code is None else _shown(code)
+        self.request_id = None if request_id is None else _shown(request_id)
         self.retryable = self.default_retryable if retryable is None else retryable
         self.retry_after = retry_after
         super().__init__(self.message)
@@ -89,7 +94,7 @@ class TaskDownloadError(Exception):
     def hide(self, secrets: Iterable[str]) -> None:
         """Take ``secrets`` out of everything this error shows; for texts that a service may have echoed."""
         known = tuple(secrets)
-        for name in ("message", "target", "code", "request_id"):
+        for name in ("message", "file", "target", "code", "request_id"):
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, redact_text(value, known))
@@ -208,6 +213,13 @@ class DownloadFailedError(TransferError):
 
 
 _FIELDS = ("message", "remote_task_id", "file", "target", "code", "request_id", "retryable", "retry_after")
+
+
+def _shown(text: str, limit: int = _MAX_FACT) -> str:
+    # Escaped first, or a line end within a query would end what is hidden.
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    text = redact_text(text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _tree(root: type[TaskDownloadError]) -> Iterable[type[TaskDownloadError]]:

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlsplit
 HIDDEN = "***"
 
 # The scheme is bounded because an unbounded one costs quadratic time on long texts; a backslash does not end a URL, or
-# what follows an escaped "&" (``\u0026`` in JSON) would be shown.
-_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+", re.IGNORECASE)
+# what follows an escaped "&" (``\u0026`` in JSON) would be shown. Slashes may be escaped as well, or percent-encoded.
+_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}(?::|%(?:25)?3a)(?:\\{0,3}/|%(?:25)?2f){2}[^\s\"'<>]+", re.IGNORECASE)
 # A service may quote a request line or a lone parameter; these names carry signatures in the known signing schemes.
 _PARAMETER = re.compile(
     r"\b((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]{1,40}|authorization|signature|sign|sig|token|access_token|credential"

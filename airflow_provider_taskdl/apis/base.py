@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_taskdl.backoff import parse_retry_after
 from airflow_provider_taskdl.exceptions import (
@@ -90,6 +90,9 @@ class TaskApi(ABC):
 # What a service says about itself ends up in logs and events: nobody needs more of it.
 ServiceText = Annotated[str, AfterValidator(lambda text: text if len(text) <= 500 else f"{text[:500]}...")]
 
+# More bytes than any store has: a size is added up, shown and compared, and Python's own numbers have no end.
+FileSize = Annotated[int, Field(ge=0, lt=2**63)]
+
 
 class WireModel(BaseModel):
     """A part of an answer: unknown fields are ignored, a number may stand for a text, errors quote nothing."""
@@ -115,7 +118,7 @@ def read_json(answer: Answer, model: type[M], service: str) -> M:
     except (ValueError, RecursionError):
         value = _NO_JSON
     if value is _NO_JSON:  # raised outside the handler: what that caught quotes the body
-        kind = answer.headers.get("content-type", "no content type")
+        kind = answer.headers.get("content-type", "no content type")[:100]
         raise MalformedResponseError(
             f"{service} answered HTTP {answer.status} with no JSON ({kind}, {len(answer.body)} bytes)",
             request_id=request_id,

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from airflow_provider_taskdl.apis.base import (
     Answer,
     Call,
+    FileSize,
     M,
     ServiceText,
     TaskApi,
@@ -41,13 +42,13 @@ _STATES = {
 class _Url(WireModel):
     file_name: str | None = Field(None, alias="fileName")
     download_url: SecretStr | None = Field(None, alias="downloadUrl")
-    file_size: int | None = Field(None, alias="fileSize", ge=0)
+    file_size: FileSize | None = Field(None, alias="fileSize")
     expires_at: Any = Field(None, alias="expiresAt")
 
 
 class _Urls(WireModel):
     download_urls: tuple[_Url, ...] = Field((), alias="downloadUrls")
-    total_size: int | None = Field(None, alias="totalSize", ge=0)
+    total_size: FileSize | None = Field(None, alias="totalSize")
 
     @field_validator("download_urls", mode="before")
     @classmethod

@@ -183,5 +183,6 @@ def ssl_context(verify: bool | Path) -> ssl.SSLContext:
         if verify.is_dir():
             return ssl.create_default_context(capath=str(verify))
         return ssl.create_default_context(cafile=str(verify))
-    except OSError as error:  # includes ssl.SSLError
-        raise ConnectionConfigError(f"the CA bundle {str(verify)!r} (extra verify) cannot be read: {error}") from None
+    except (OSError, ValueError) as error:  # ssl.SSLError is one, and the text may be no path at all
+        problem = f"the CA bundle {str(verify)!r} (extra verify) cannot be read: {error}"
+    raise ConnectionConfigError(problem)
