@@ -33,7 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from airflow_provider_taskdl.redaction import redact_text
+from airflow_provider_taskdl.redaction import printable, redact_text, shortened
 
 
 _MAX_MESSAGE = 4000
@@ -93,7 +93,7 @@ class TaskDownloadError(Exception):
 
     def hide(self, secrets: Iterable[str]) -> None:
         """Take ``secrets`` out of everything this error shows; for texts that a service may have echoed."""
-        known = tuple(secrets)
+        known = {form for secret in secrets for form in (secret, printable(secret))}
         for name in ("message", "file", "target", "code", "request_id"):
             value = getattr(self, name)
             if value is not None:
@@ -217,9 +217,7 @@ _FIELDS = ("message", "remote_task_id", "file", "target", "code", "request_id", 
 
 def _shown(text: str, limit: int = _MAX_FACT) -> str:
     # Escaped first, or a line end within a query would end what is hidden.
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    text = redact_text(text)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return shortened(redact_text(printable(text)), limit)
 
 
 def _tree(root: type[TaskDownloadError]) -> Iterable[type[TaskDownloadError]]:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
 HIDDEN = "***"
+_CUT = "…"
+# Fewer characters of a secret than this tell nothing, and would be found in any text.
+_SHORTEST_PART = 4
 
 # The scheme is bounded because an unbounded one costs quadratic time on long texts; a backslash does not end a URL, or
 # what follows an escaped "&" (``\u0026`` in JSON) would be shown. Slashes may be escaped as well, or percent-encoded.
@@ -39,10 +42,25 @@ def redact_url(url: str) -> str:
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return ``text`` with every URL redacted and every one of ``secrets`` (and their quoted forms) taken out."""
+    """Return ``text`` with every URL redacted and every one of ``secrets`` (and their quoted forms) taken out.
+
+    Of a secret that :func:`shortened` has cut, the part that is left is taken out.
+    """
     forms = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""), quote(secret))}
     for form in sorted(forms, key=len, reverse=True):  # or one that is part of another would leave the rest of it
         text = text.replace(form, HIDDEN)
+        for length in range(len(form) - 1, _SHORTEST_PART - 1, -1) if _CUT in text else ():
+            text = text.replace(form[:length] + _CUT, HIDDEN + _CUT)
     text = _URL.sub(lambda match: redact_url(match.group()), text)
     text = _PARAMETER.sub(rf"\1{HIDDEN}", text)
     return _BCE_AUTHORIZATION.sub(HIDDEN, text)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return ``text``, cut behind ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[:limit]}{_CUT}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with all characters escaped that could forge lines of a log or turn a text around."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -24,6 +24,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
 )
 from airflow_provider_taskdl.listing import FileListing, TaskStatus
+from airflow_provider_taskdl.redaction import shortened
 
 _NO_JSON = object()
 _TASK_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
@@ -88,7 +89,7 @@ class TaskApi(ABC):
 
 
 # What a service says about itself ends up in logs and events: nobody needs more of it.
-ServiceText = Annotated[str, AfterValidator(lambda text: text if len(text) <= 500 else f"{text[:500]}...")]
+ServiceText = Annotated[str, AfterValidator(lambda text: shortened(text, 500))]
 
 # More bytes than any store has: a size is added up, shown and compared, and Python's own numbers have no end.
 FileSize = Annotated[int, Field(ge=0, lt=2**63)]
@@ -118,9 +119,9 @@ def read_json(answer: Answer, model: type[M], service: str) -> M:
     except (ValueError, RecursionError):
         value = _NO_JSON
     if value is _NO_JSON:  # raised outside the handler: what that caught quotes the body
-        kind = answer.headers.get("content-type", "no content type")[:100]
+        kind = answer.headers.get("content-type", "no content type")
         raise MalformedResponseError(
-            f"{service} answered HTTP {answer.status} with no JSON ({kind}, {len(answer.body)} bytes)",
+            f"{service} answered HTTP {answer.status} with no JSON ({shortened(kind, 100)}, {len(answer.body)} bytes)",
             request_id=request_id,
         )
     return read_model(value, model, service, request_id)

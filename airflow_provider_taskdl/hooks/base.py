@@ -17,7 +17,6 @@ from airflow_provider_taskdl.apis.readiness import Steps
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
-    MalformedResponseError,
     ServiceUnavailableError,
     TaskApiError,
     TaskDownloadError,
@@ -25,15 +24,12 @@ from airflow_provider_taskdl.exceptions import (
 from airflow_provider_taskdl.hooks.access import Access
 from airflow_provider_taskdl.hooks.async_clients import AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
+from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
-from airflow_provider_taskdl.wire_log import unlogged
 
 T = TypeVar("T")
-
-# A listing of 10,000 files with long links is about 7 MB; nothing an API says is much longer.
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class TaskApiHook(ClassicForm, BaseHook):
@@ -56,6 +52,7 @@ class TaskApiHook(ClassicForm, BaseHook):
         super().__init__(**kwargs)
         self.conn_id = conn_id or self.default_conn_name
         self._unknown_extras: list[str] = []
+        self._exchange = Exchange()
 
     @abstractmethod
     def make_access(self, connection: Connection, extras: Any) -> Access:
@@ -148,12 +145,7 @@ class TaskApiHook(ClassicForm, BaseHook):
         error: TaskDownloadError
         try:
             self._pace.turn()
-            with unlogged(), self._client.stream(**self._request(call)) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    _check_length(body)
-            return self._read(call, _answer(response, body))
+            return self._read(call, self._exchange.send(self._client, self._request(call)))
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -166,13 +158,8 @@ class TaskApiHook(ClassicForm, BaseHook):
         try:
             async with self._async_clients.one() as client:
                 await self._pace.aturn()
-                with unlogged():
-                    async with client.stream(**self._request(call)) as response:
-                        body = bytearray()
-                        async for chunk in response.aiter_bytes():
-                            body += chunk
-                            _check_length(body)
-            return self._read(call, _answer(response, body))
+                answer = await asend(client, self._request(call))
+            return self._read(call, answer)
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -239,7 +226,7 @@ class TaskApiHook(ClassicForm, BaseHook):
             "proxy": access.proxy,
             "timeout": access.extras.timeout,
             "follow_redirects": False,
-            "headers": {"User-Agent": "airflow-provider-taskdl", "Accept": "application/json"},
+            "headers": {"User-Agent": "airflow-provider-taskdl", **ACCEPTED},
         }
 
     def _request(self, call: Call[Any]) -> dict[str, Any]:
@@ -267,8 +254,6 @@ class TaskApiHook(ClassicForm, BaseHook):
             return ConnectionConfigError(
                 f"the certificate of {host} is not trusted; the extra 'verify' takes the path of a CA bundle"
             )
-        if isinstance(error, httpx.DecodingError):
-            return MalformedResponseError(f"the answer of {service} at {host} cannot be decoded")
         return ServiceUnavailableError(f"{service} at {host} cannot be reached ({type(error).__name__}: {error})")
 
     def _made_safe(self, error: TaskDownloadError, call: Call[Any]) -> TaskDownloadError:
@@ -316,12 +301,3 @@ def _hook_for(connection: Connection) -> TaskApiHook:
         )
     hook.connection = connection
     return hook
-
-
-def _answer(response: httpx.Response, body: bytearray) -> Answer:
-    return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, bytes(body))
-
-
-def _check_length(body: bytearray) -> None:
-    if len(body) > MAX_ANSWER_BYTES:
-        raise MalformedResponseError(f"the answer is longer than {MAX_ANSWER_BYTES // 2**20} MiB", retryable=False)

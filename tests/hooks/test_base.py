@@ -25,10 +25,12 @@ from airflow_provider_taskdl.exceptions import (
     TaskDownloadError,
     TaskNotFoundError,
 )
-from airflow_provider_taskdl.hooks.base import MAX_ANSWER_BYTES, TaskApiHook, atask_hook, task_hook
+from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook, task_hook
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.listing import FileListing, TaskState
+from tests.hooks.wire import transport
 
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 SECRET, STS, TOKEN, PROXY_PASSWORD = "sk-Geheim/+=1", "sts-Geheim/+=2", "tok-Geheim/+=3", "proxy-Geheim4"
@@ -100,8 +102,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         hook = kind("service")
         settings = hook._client_settings
         if answer is not None:
-            transport = httpx.MockTransport(answer)
-            monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "proxy": None, "transport": transport})
+            mock = transport(answer)
+            monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "proxy": None, "transport": mock})
         return hook
 
     return make
@@ -195,7 +197,7 @@ def test_an_oversized_answer_is_refused_without_being_read_whole(
     connect: Callable[..., TaskApiHook], run: Runner, status: int
 ) -> None:
     stream = Stream(b" " * 2**20, 1000)
-    with pytest.raises(MalformedResponseError, match="longer than 16 MiB"):
+    with pytest.raises(MalformedResponseError, match="longer than 8 MiB"):
         run(connect(EoAnalysisHook, lambda request: httpx.Response(status, stream=stream)), "12345")
     assert stream.taken == MAX_ANSWER_BYTES + 2**20
     assert stream.closed
@@ -204,13 +206,13 @@ def test_an_oversized_answer_is_refused_without_being_read_whole(
 def test_an_answer_that_unpacks_to_too_much_is_refused(connect: Callable[..., TaskApiHook], run: Runner) -> None:
     packed = gzip.compress(b" " * (MAX_ANSWER_BYTES + 1))
     answer = httpx.Response(200, stream=Stream(packed, 1), headers={"content-encoding": "gzip"})
-    with pytest.raises(MalformedResponseError, match="longer than 16 MiB"):
+    with pytest.raises(MalformedResponseError, match="longer than 8 MiB"):
         run(connect(EoAnalysisHook, lambda request: answer), "12345")
 
 
 def test_an_answer_that_cannot_be_unpacked_is_malformed(connect: Callable[..., TaskApiHook], run: Runner) -> None:
     answer = httpx.Response(200, stream=Stream(b"plain", 1), headers={"content-encoding": "gzip"})
-    with pytest.raises(MalformedResponseError, match="cannot be decoded"):
+    with pytest.raises(MalformedResponseError, match="cannot be unpacked"):
         run(connect(EoAnalysisHook, lambda request: answer), "12345")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import AuthenticationError, ConnectionConfigError, ServiceUnavailableError
 from airflow_provider_taskdl.hooks.bls import BlsHook
+from tests.hooks.wire import transport
 
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 CONNECTION: dict[str, Any] = {"conn_type": "baidu_bls", "login": "the-access-key", "password": "the-Geheim-key"}
@@ -22,8 +23,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Connect:
         hook = BlsHook()
         settings = hook._client_settings
         if answer is not None:
-            transport = httpx.MockTransport(answer)
-            monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": transport})
+            mock = transport(answer)
+            monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": mock})
         return hook
 
     return make

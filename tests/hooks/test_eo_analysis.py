@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from tests.hooks.wire import transport
 
 CONNECTION: dict[str, Any] = {"conn_type": "eo_analysis", "host": "https://eo.example/svc/", "password": "the-Geheim"}
 
@@ -25,8 +26,8 @@ def _sent(monkeypatch: pytest.MonkeyPatch, hook: EoAnalysisHook) -> httpx.Reques
         return httpx.Response(200, json={"code": 200, "data": None})
 
     settings = hook._client_settings
-    transport = httpx.MockTransport(answer)
-    monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": transport})
+    mock = transport(answer)
+    monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": mock})
     hook.list_files("12345")
     hook.close()
     [request] = seen
