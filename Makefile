@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean
+.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean fuzz
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emula
 
 test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.dev  ## Fuzz for long; TASKDL_FUZZ_EXAMPLES=500000, TASKDL_FUZZ_SEED=7, ARGS="-k names"
+	TASKDL_FUZZ_EXAMPLES=$${TASKDL_FUZZ_EXAMPLES:-100000} TASKDL_FUZZ_SEED=$${TASKDL_FUZZ_SEED:-$$(date +%s)} \
+		$(BIN)/python -m pytest --timeout 0 tests/fuzz $(ARGS)
 
 check: $(VENV)/.dev  ## Lint, format, types
 	$(BIN)/ruff check .

@@ -35,7 +35,6 @@ from typing import Any, ClassVar
 
 from airflow_provider_taskdl.redaction import printable, redact_text, shortened
 
-
 _MAX_MESSAGE = 4000
 _MAX_FACT = 1000
 

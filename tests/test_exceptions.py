@@ -107,6 +107,32 @@ def test_hide_takes_a_secret_out_of_every_text(name: str) -> None:
         assert "s3cr3t" not in shown
 
 
+@pytest.mark.parametrize("name", ["message", "file", "target", "code", "request_id"])
+@pytest.mark.parametrize("text", ["a\r\nINFO forged", "\x1b[31mred", "\u202egpj.exe", "\u2028", "\ud800", "\x00"])
+def test_no_fact_can_forge_a_line_or_break_a_log(name: str, text: str) -> None:
+    error = TaskApiError(text) if name == "message" else TaskApiError("m", **{name: text})  # type: ignore[arg-type]
+    assert str(error).isprintable()
+    assert str(error).encode()
+
+
+def test_a_line_end_within_a_query_ends_nothing() -> None:
+    assert "geheim" not in str(TaskApiError("see https://h/p?a=1\n&token2=geheim"))
+
+
+@pytest.mark.parametrize(("name", "limit"), [("message", 4000), ("file", 1000), ("request_id", 1000)])
+def test_a_foreign_text_is_shortened(name: str, limit: int) -> None:
+    text = "x" * 100_000
+    error = TaskApiError(text) if name == "message" else TaskApiError("m", **{name: text})  # type: ignore[arg-type]
+    assert getattr(error, name) == "x" * limit + "…"
+
+
+@pytest.mark.parametrize("cut", range(1, 15))
+def test_what_is_left_of_a_secret_that_was_cut_is_hidden(cut: int) -> None:
+    error = TaskApiError("m", request_id="x" * (1000 - cut) + "s3cr3t/key-0123456789")
+    error.hide(["s3cr3t/key-0123456789"])
+    assert "s3cr" not in str(error)
+
+
 def test_hiding_nothing_changes_nothing() -> None:
     error = _full()
     before = dict(vars(error))

@@ -47,6 +47,8 @@ def test_a_url_shows_scheme_host_port_and_path_only(url: str, shown: str) -> Non
         ("HTTPS://H/p?a=1,", "https://h/p?***"),
         ("two: http://a/?x=1 http://b/?y=2", "two: http://a/?*** http://b/?***"),
         (r"https://h/p?a=b\u0026signature=XYZ end", "https://h/p?*** end"),
+        (r'{"u":"https:\/\/h\/p?key=XYZ"}', '{"u":"***"}'),
+        ("?next=https%3A%2F%2Fh%2Fp%3Fkey%3DXYZ end", "?next=*** end"),
         ("Signature=abc&part=1", "Signature=***&part=1"),
         ("X-Amz-Signature=abc X-Amz-Credential=AK/2", "X-Amz-Signature=*** X-Amz-Credential=***"),
         ("x-bce-security-token=abc", "x-bce-security-token=***"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from airflow_provider_taskdl.backoff import parse_retry_after
 from airflow_provider_taskdl.exceptions import (
@@ -92,7 +92,9 @@ class TaskApi(ABC):
 ServiceText = Annotated[str, AfterValidator(lambda text: shortened(text, 500))]
 
 # More bytes than any store has: a size is added up, shown and compared, and Python's own numbers have no end.
-FileSize = Annotated[int, Field(ge=0, lt=2**63)]
+FileSize = Annotated[
+    int, BeforeValidator(lambda value: None if isinstance(value, bool) else value), Field(ge=0, lt=2**63)
+]
 
 
 class WireModel(BaseModel):

@@ -63,6 +63,7 @@ class LinkWatch:
     :param check_status: Ask for the task's state first, where the service can tell it.
     :param max_consecutive_errors: Failed looks in a row that are waited out.
     :param errors: Failed looks in a row until now.
+    :param refusals: Useless answers of the state's endpoint in a row until now.
     """
 
     api: TaskApi
@@ -72,7 +73,7 @@ class LinkWatch:
     check_status: bool = True
     max_consecutive_errors: int = 10
     errors: int = 0
-    _refusals: int = 0
+    refusals: int = 0
 
     def __post_init__(self) -> None:
         if self.not_found not in ("fail", "wait"):
@@ -123,7 +124,7 @@ class LinkWatch:
     def _state(self) -> Steps[TaskState]:
         # Every other look in a row of errors goes without: a broken status endpoint alone must not end the wait. The
         # count tells, and not this object, since each look may be made by another one.
-        asked = self.check_status and not self.errors % 2 and self._refusals < _MAX_REFUSALS
+        asked = self.check_status and not self.errors % 2 and self.refusals < _MAX_REFUSALS
         call = self.api.get_status(self.remote_task_id) if asked else None
         if call is None:
             return TaskState.UNKNOWN
@@ -133,11 +134,11 @@ class LinkWatch:
             raise
         except TaskApiError as error:
             # Missing, refused or of another shape, even "not found": what the links' own endpoint says, holds.
-            if not self._refusals:
+            if not self.refusals:
                 log.info("The task's state is not available, its links alone decide: %s", error)
-            self._refusals += 1
+            self.refusals += 1
             return TaskState.UNKNOWN
-        self._refusals = 0
+        self.refusals = 0
         if status.state in (TaskState.FAILED, TaskState.EXPIRED):
             verb = "failed" if status.state is TaskState.FAILED else "has expired"
             raise TaskFailedError(f"the task {verb} at the service{': ' + status.reason if status.reason else ''}")

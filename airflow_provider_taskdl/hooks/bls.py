@@ -57,6 +57,8 @@ class BlsHook(TaskApiHook):
             raise ConnectionConfigError(f"{missing} is empty")
         token = extras.security_token.get_secret_value() if extras.security_token else None
         require_field_text("Login (Access Key ID)", key_id)
+        # It is only signed with, but one that holds such characters is none, and what cannot sign it quotes it.
+        require_field_text("Password (Secret Access Key)", secret)
         require_field_text("the extra security_token", token or "")
         return Access(
             base_url=base_url(connection.host, connection.port, default=endpoint(extras.region)),

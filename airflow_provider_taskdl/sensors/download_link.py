@@ -158,13 +158,14 @@ class DownloadLinkSensor(BaseSensorOperator):
                 not_found=self.not_found,
                 check_status=self._hook.access.extras.check_status,
                 max_consecutive_errors=self.max_consecutive_errors,
-                errors=count.value if count else 0,
+                errors=count.errors if count else 0,
+                refusals=count.refusals if count else 0,
             )
         try:
             return self._hook.run_steps(self._watch.look())
         finally:
             if count:
-                count.keep(self._watch.errors)
+                count.keep(self._watch.errors, self._watch.refusals)
 
     def _failure(self, error: TaskDownloadError) -> Exception:
         from airflow_provider_taskdl.hooks.failures import as_airflow_sees_it
@@ -184,18 +185,19 @@ class DownloadLinkSensor(BaseSensorOperator):
 
 
 class _ErrorCount:
-    """The failed looks in a row of this try, kept from one look to the next where Airflow can (from 3.3 on)."""
+    """What went wrong in a row in this try, kept from one look to the next where Airflow can (from 3.3 on)."""
 
     def __init__(self, context: Context) -> None:
+        self.errors = self.refusals = 0
         try:
             self._store: Any = context["task_state_store"]
         except KeyError:
-            self._store, self.value = None, 0
+            self._store = None
             return
-        self._key = f"taskdl_errors_{context['ti'].try_number}"
-        known: Any = self._store.get(self._key, 0)
-        self.value = int(known)
+        self._key = f"taskdl_looks_{context['ti'].try_number}"
+        known: Any = self._store.get(self._key, [0, 0])
+        self.errors, self.refusals = known
 
-    def keep(self, value: int) -> None:
-        if self._store is not None and value != self.value:
-            self._store.set(self._key, value)
+    def keep(self, errors: int, refusals: int) -> None:
+        if self._store is not None and (errors, refusals) != (self.errors, self.refusals):
+            self._store.set(self._key, [errors, refusals])

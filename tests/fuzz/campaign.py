@@ -134,7 +134,10 @@ def hides(*texts: str | bytes) -> None:
 
 
 # Characters that have broken parsers, paths and logs before.
-NASTY = "\x00\x01\t\n\r\x1b\x7f\x85\xa0\xad\u00e9e\u0301\u200b\u200e\u202e\u2028\u2029\ufeff\ufffd\U0001f600\uff0f\u2215\u2024"
+NASTY = (
+    "\x00\x01\t\n\r\x1b\x7f\x85\xa0\xad\u00e9e\u0301\u200b\u200e\u202e\u2028\u2029\ufeff\ufffd\U0001f600"
+    "\uff0f\u2215\u2024"
+)
 PLAIN = "abcAZ09 ._-/\\:;?#@%&=+'\"<>[]{}()*,~$^|`!"
 texts = st.text(st.one_of(st.sampled_from(PLAIN), st.sampled_from(NASTY), st.characters()), max_size=24)
 _values = st.sampled_from([CANARY, "CANARY-5c0ffee5%2F%2B%3D%3D", f"x{CANARY}y"])

@@ -130,8 +130,10 @@ _statuses = st.one_of(
     st.integers(100, 999),
 )
 _retry_after = st.one_of(
-    st.sampled_from(["", "0", "5", "-5", "1e9", "9" * 400, "٣", "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 99 Oct 2025 07:28:00 GMT",
-                     "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", "soon", " 7 ", "5, 6", "1.5"]),
+    st.sampled_from(["", "0", "5", "-5", "1e9", "9" * 400, "٣",
+     "Wed, 21 Oct 2099 07:28:00 GMT", "Wed, 99 Oct 2025 07:28:00 GMT",
+                     "Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359", "soon", " 7 ", "5, 6",
+                     "1.5"]),
     st.text(st.characters(max_codepoint=255), max_size=20),
 )  # fmt: skip
 _headers = st.fixed_dictionaries(

@@ -18,9 +18,11 @@ from tests.canary import CANARY
 from tests.fuzz.campaign import Several, every, family, hides, judge, texts
 
 KNOWN: list[Any] = [
-    None, True, False, 0, 1, -1, 30, 1e9, float("inf"), float("nan"), 10**400, "", " ", "0", "5", "-5", "true", "no", "NaN",
+    None, True, False, 0, 1, -1, 30, 1e9, float("inf"), float("nan"), 10**400, "", " ", "0", "5", "-5", "true", "no",
+    "NaN",
     "1e400", [], {}, [None], [""], ["*.a.example", "10.0.0.0/8"], ["*"], ["*."], ["a:1"], ["::1/999"], "a,b,,c", "*.*",
-    "\x00", "a\x00b", "a\r\nX-Forged: 1", "\u00e9", "\ud800", "x" * 5000, "../../x", "~", "Bearer", "Authorization", "X-A b",
+    "\x00", "a\x00b", "a\r\nX-Forged: 1", "\u00e9", "\ud800", "x" * 5000, "../../x", "~", "Bearer", "Authorization",
+    "X-A b",
     "bj", "bj.evil.example/", f"http://u:{CANARY}@proxy.example:3128", f"https://{CANARY}@p", f"socks5://u:{CANARY}@p",
     f"http://u:{CANARY}@[broken", f"http://u:{CANARY}@p:99999", CANARY, {"a": CANARY}, [CANARY],
 ]  # fmt: skip
@@ -37,8 +39,10 @@ _extra = st.one_of(
     texts,
 )
 HOSTS = [
-    None, "", "h.example", "h.example:8443/prefix/", "http://h.example", "HTTPS://H.Example", "ftp://h", "//h", "/h", "[::1]:80",
-    "[::1", f"u:{CANARY}@h.example", f"https://h.example/?token={CANARY}", f"https://h.example/#{CANARY}", "h:99999", "h:-1",
+    None, "", "h.example", "h.example:8443/prefix/", "http://h.example", "HTTPS://H.Example", "ftp://h", "//h", "/h",
+    "[::1]:80",
+    "[::1", f"u:{CANARY}@h.example", f"https://h.example/?token={CANARY}", f"https://h.example/#{CANARY}", "h:99999",
+    "h:-1",
     "h..example", "x" * 300, "h\r\nX: 1", "h example", "\u00e9.example", "http://", "https://h.example//a//", "\ud800",
 ]  # fmt: skip
 _words = st.one_of(

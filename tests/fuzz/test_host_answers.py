@@ -29,7 +29,8 @@ SIZE = len(DATA)
 MD5 = "rL0Y20zC+Fzt72VPzMSk2A=="
 _latin = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=12)
 _numbers = st.sampled_from(
-    ["0", "1", "5", "10", "19", "20", "21", "-1", "", "*", "99999999999999999999", "9" * 5000, "٣", "0x5", "1e3", "+5", " 5", "05"]
+    ["0", "1", "5", "10", "19", "20", "21", "-1", "", "*", "99999999999999999999", "9" * 5000, "٣", "0x5", "1e3",
+    "+5", " 5", "05"]
 )  # fmt: skip
 _content_range = st.one_of(
     st.builds(lambda first, last, total: f"bytes {first}-{last}/{total}", _numbers, _numbers, _numbers),
@@ -52,15 +53,18 @@ _fields = st.one_of(
     st.tuples(st.just("x-amz-checksum-sha256"), _latin),
     st.tuples(
         st.just("Location"),
-        st.one_of(st.sampled_from(["/g", "//h.example/x", f"https://h.example/?s={CANARY}", "http://169.254.169.254/", "#", "?"]), _latin),
+        st.one_of(st.sampled_from(["/g", "//h.example/x", f"https://h.example/?s={CANARY}",
+        "http://169.254.169.254/", "#", "?"]), _latin),
     ),
     st.tuples(st.just("Connection"), st.sampled_from(["close", "keep-alive", "upgrade"])),
     st.tuples(_latin, _latin),
 )  # fmt: skip
 _lines = st.one_of(
     st.sampled_from(["HTTP/1.1 200 OK"] * 6 + ["HTTP/1.1 206 Partial Content"] * 6),
-    st.sampled_from([200, 203, 204, 206, 302, 307, 304, 400, 403, 404, 416, 429, 500, 503, 600, 99]).map("HTTP/1.1 {} x".format),
-    st.sampled_from(["HTTP/1.0 200 OK", "HTTP/2 200", "HTTP/1.1 2e2 OK", "HTTP/1.1", "ICY 200 OK", "", "HTTP/1.1 200", "\x00"]),
+    st.sampled_from([200, 203, 204, 206, 302, 307, 304, 400, 403, 404, 416, 429, 500, 503, 600,
+    99]).map("HTTP/1.1 {} x".format),
+    st.sampled_from(["HTTP/1.0 200 OK", "HTTP/2 200", "HTTP/1.1 2e2 OK", "HTTP/1.1", "ICY 200 OK", "",
+    "HTTP/1.1 200", "\x00"]),
 )  # fmt: skip
 _bodies = st.one_of(
     st.sampled_from(
@@ -81,7 +85,8 @@ def _answer(line: str, fields: list[tuple[str, str]], body: bytes, length: bool,
 answers = st.one_of(
     st.builds(_answer, _lines, st.lists(_fields, max_size=4), _bodies, st.booleans(), st.just(b"\r\n\r\n")),
     st.builds(_answer, _lines, st.lists(_fields, max_size=4), _bodies, st.booleans(), st.just(b"\r\n\r\n")),
-    st.builds(_answer, _lines, st.lists(_fields, max_size=4), _bodies, st.just(True), st.sampled_from([b"\n\n", b"\r\n", b""])),
+    st.builds(_answer, _lines, st.lists(_fields, max_size=4), _bodies, st.just(True), st.sampled_from([b"\n\n",
+    b"\r\n", b""])),
     st.binary(max_size=40),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whatever a service gives as a link: it never shows, leads nowhere but to a public host, and cannot break a request."""
+"""Whatever a service gives as a link: it never shows, leads to public hosts only, and cannot break a request."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ HOSTS = [
     "h.example", "H.EXAMPLE.", "u@h.example", "u:p@h.example", "h.example:0", "h.example:65535", "h.example:65536",
     "h.example:-1", "h.example:٣", "h.example:", ":80", "", ".", "..", "h..example", "127.0.0.1", "127.1", "2130706433",
     "0x7f000001", "0177.0.0.1", "０.0.0.0", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[fe80::1%eth0]", "[::1",
-    "::1]", "[v1.a]", "[]", "169.254.169.254", "localhost", "xn--a", "\u00e9.example", "\u2024", "ａ.example", "h%2eexample",
-    "h.example%00", "h.example\\@evil", "evil#@h.example", "evil?@h.example", "a b", "h\t.example", "x" * 300, "x." * 200,
+    "::1]", "[v1.a]", "[]", "169.254.169.254", "localhost", "xn--a", "\u00e9.example", "\u2024", "ａ.example",
+    "h%2eexample",
+    "h.example%00", "h.example\\@evil", "evil#@h.example", "evil?@h.example", "a b", "h\t.example", "x" * 300,
+    "x." * 200,
 ]  # fmt: skip
 TIMES = [
     "2025-01-01T00:00:00Z", "20250101T000000Z", "2025-01-01", "99999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59",
-    "9999-12-31T23:59:59-23:59", "", "0", "-1", "300", "99999999999999999999", "9" * 5000, "1e9", "٣", "NaN", "2025-13-45",
+    "9999-12-31T23:59:59-23:59", "", "0", "-1", "300", "99999999999999999999", "9" * 5000, "1e9", "٣", "NaN",
+    "2025-13-45",
 ]  # fmt: skip
 _time = st.sampled_from(TIMES)
 _pairs = st.one_of(
@@ -56,7 +59,8 @@ urls = st.one_of(
         _url,
         st.sampled_from(["https://", "http://", "HTTPS://", "//", "", "ftp://", "file://", "https:", "https:/", "gopher://"]),
         st.one_of(st.sampled_from(HOSTS), texts),
-        st.one_of(st.sampled_from(["/", "", "/a%2Fb", "/a/../b", "/\u00e9", "/a\r\nHost: evil", "/a b", "/%zz", "//evil/"]), texts),
+        st.one_of(st.sampled_from(["/", "", "/a%2Fb", "/a/../b", "/\u00e9", "/a\r\nHost: evil", "/a b", "/%zz",
+        "//evil/"]), texts),
         st.lists(_pairs, max_size=4),
         st.booleans(),
         st.sampled_from(["", "#", f"#{CANARY}", "\r\n", "\x00"]),
@@ -69,7 +73,15 @@ NOW = datetime.now(timezone.utc)
 
 def _never_shows(link: Link) -> None:
     listing = FileListing("t", (RemoteFile("f", link, 1),))
-    shown = [repr(link), str(link), f"{link}", f"{link!r:>5}", pickle.dumps(link), pickle.dumps(listing), repr(listing)]
+    shown: list[str | bytes] = [
+        repr(link),
+        str(link),
+        f"{link}",
+        f"{link!r:>5}",
+        pickle.dumps(link),
+        pickle.dumps(listing),
+        repr(listing),
+    ]
     if CANARY in link.reveal().partition("?")[2] or CANARY not in link.reveal():
         hides(*shown, repr(listing.summary()))
     assert copy.deepcopy(link) is link
@@ -121,13 +133,15 @@ def test_any_link_is_refused_or_cannot_break_a_request(url: str, location: str) 
     assert _wire_target(goes_to).isprintable()
 
 
-# What no link may lead to, from the registries of special addresses (RFC 6890 and later), apart from the rules' own list.
+# What no link may lead to, from the registries of special addresses (RFC 6890 and later), apart from the rules' own
+# list.
 SPECIAL = [
     ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
-        "240.0.0.0/4", "::/128", "::1/128", "100::/64", "2001:db8::/32", "fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8",
+        "240.0.0.0/4", "::/128", "::1/128", "100::/64", "2001:db8::/32", "fc00::/7", "fe80::/10", "fec0::/10",
+        "ff00::/8",
         "64:ff9b:1::/48",
     )
 ]  # fmt: skip

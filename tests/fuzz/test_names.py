@@ -1,4 +1,4 @@
-"""Whatever a service calls a file: it is refused, or it is one file of that name in the destination and nowhere else."""
+"""Whatever a service calls a file: it is refused, or it is one file of that name in the destination."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _ROOT = Path(tempfile.mkdtemp(prefix="fuzz-names-"))
 KNOWN = [
     "", " ", ".", "..", "...", "../a", "..\\a", "/a", "\\a", "a/b", "a\\b", "a/../../b", "C:\\a", "C:a", "~", "~root",
     "a\x00b", "a\nb", "a\u2028b", "\ufeffa", "a\u202egpj.exe", "\u2024\u2024\uff0fa", "\uff0e\uff0e\uff0fa", "a\u2215b",
-    "CON", "nul.txt", "aux", "a.", "a ", " a", "\u3000a", "-rf", "--help", "*", "?", "a?b#c", "%2e%2e%2fa", "a%00b", "a:b",
+    "CON", "nul.txt", "aux", "a.", "a ", " a", "\u3000a", "-rf", "--help", "*", "?", "a?b#c", "%2e%2e%2fa", "a%00b",
+    "a:b",
     OWN_FOLDER, OWN_FOLDER.upper(), f"{OWN_FOLDER}/x.json", "x" * 255, "x" * 256, "é" * 127, "é" * 128, "😀" * 63,
     "😀" * 64, "\u00e9", "e\u0301", "\u212b", "\u00c5", "A\u030a", "\u1112\u1161\u11ab", "\ud55c", "\ud800", "a\udfffb",
     "ﬀ", "ǆ", "İ", "ß", "SS", "${HOME}", "{{ x }}", "$(id)", "`id`", "a;b", "a|b", "\u0301", "ı", "\u034f",

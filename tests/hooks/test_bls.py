@@ -69,6 +69,7 @@ def test_the_region_decides_the_endpoint_unless_there_is_a_host(
         ({"login": " "}, "Login"),
         ({"password": None}, "Password"),
         ({"password": " \n"}, "Password"),
+        ({"password": "géheim"}, "Password .* no header field may hold"),
         ({"login": "kéy"}, "Login .* no header field may hold"),
         ({"extra": {"security_token": "ge\nheim"}}, "security_token .* no header field may hold"),
         ({"extra": {"region": "a/b"}}, "region"),

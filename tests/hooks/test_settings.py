@@ -222,6 +222,12 @@ def test_a_directory_of_authorities_is_taken(tmp_path: Path) -> None:
     assert ssl_context(tmp_path).verify_mode is ssl.CERT_REQUIRED
 
 
+@pytest.mark.parametrize("path", ["\x00", "a\x00b"])
+def test_a_bundle_that_is_no_path_is_a_configuration_error(path: str) -> None:
+    with pytest.raises(ConnectionConfigError, match="verify"):
+        ssl_context(Path(path))
+
+
 @pytest.mark.parametrize("content", [None, "", "no certificate"])
 def test_a_bundle_that_cannot_be_read_is_a_configuration_error(tmp_path: Path, content: str | None) -> None:
     bundle = tmp_path / "ca.pem"
