@@ -164,7 +164,7 @@ def test_any_answers_of_a_file_host_give_the_file_or_an_error(
     else:
         known = reader.source.size
         assert reader.position == start + len(data)
-        assert known is not None or not part
+        assert known is not None or reader.end is None, "the end of a part without the end of the file"
         if known is not None:
             assert len(data) == max(0, min(reader.end if reader.end is not None else known, known) - start)
         assert size is None or known == size
