@@ -14,6 +14,7 @@ from airflow_provider_taskdl.hooks import shared
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.shared import REREAD_SECONDS, SharedHook, shared_hook
+from tests.hooks.wire import transport
 from tests.virtual_time import VirtualLoop, run_virtually
 
 EO = {"conn_type": "eo_analysis", "host": "https://eo.example/svc", "password": "tok"}
@@ -238,7 +239,7 @@ def test_one_refusal_slows_all_hooks_of_the_connection(monkeypatch: pytest.Monke
     def hook(conn_id: str) -> TaskApiHook:
         made = EoAnalysisHook(conn_id)
         settings = made._client_settings
-        monkeypatch.setattr(made, "_client_settings", lambda: {**settings(), "transport": httpx.MockTransport(answer)})
+        monkeypatch.setattr(made, "_client_settings", lambda: {**settings(), "transport": transport(answer)})
         return made
 
     async def main(loop: VirtualLoop) -> None:

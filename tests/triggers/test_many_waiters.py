@@ -24,6 +24,7 @@ from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Status
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
+from tests.hooks.wire import transport
 from tests.virtual_time import VirtualLoop, run_virtually
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -55,7 +56,7 @@ class Service:
         async def hook(conn_id: str) -> TaskApiHook:
             made = EoAnalysisHook(conn_id)
             made.connection = Connection(conn_id=conn_id, conn_type="eo_analysis", host="https://eo", password="tok")
-            settings = {"transport": httpx.MockTransport(self._answer), "verify": False}
+            settings = {"transport": transport(self._answer), "verify": False}
             monkeypatch.setattr(made, "_client_settings", lambda: settings)
             return made
 
