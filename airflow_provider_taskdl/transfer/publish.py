@@ -26,7 +26,11 @@ def publish(
     :raises DestinationError: The store refused.
     """
     if digests is None:
-        stored = sink.commit()
+        try:
+            stored = sink.commit()
+        except DestinationExistsError:
+            sink.abort()  # whoever came too late under a name never comes back for it
+            raise
         try:
             return stored, store.sha256(name, announced)
         except IntegrityError:

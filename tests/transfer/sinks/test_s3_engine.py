@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import TransferError
+from airflow_provider_taskdl.exceptions import DestinationExistsError, TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.sinks import s3_sink, s3_uploads
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line
-from tests.s3 import S3Front, S3Server, s3_front, s3_server
+from tests.s3 import S3Front, S3Server, Seen, s3_front, s3_server
 from tests.transfer.harness import Killed, job, killed, lists
 from tests.transfer.sinks.test_s3 import Rig
 
@@ -160,3 +160,20 @@ def test_a_stop_does_not_wait_for_a_slow_store(
     assert time.monotonic() - stopped < 5
     assert "cancelled" in str(errors[0])
     assert rig.uploads() == [f"{rig.prefix}/big.bin"]
+
+
+def test_a_name_that_is_taken_while_a_file_is_gone_on_with_leaves_no_upload(
+    server: EmulatorServer, emulator: Emulator, rig: Rig
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT})
+    _fail(server, emulator, task, rig, LENGTH)
+
+    def take_the_name(seen: Seen) -> None:
+        if seen.is_part:
+            rig.put("big.bin", b"another")
+
+    rig.front.rule = take_the_name
+    with pytest.raises(DestinationExistsError):
+        job(lists(server, task), rig.store, part_size=LENGTH, overwrite="never").run()
+    assert rig.content("big.bin") == b"another"
+    assert rig.uploads() == []
