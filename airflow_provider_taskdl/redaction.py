@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 HIDDEN = "***"
@@ -64,3 +65,14 @@ def shortened(text: str, limit: int) -> str:
 def printable(text: str) -> str:
     """Return ``text`` with all characters escaped that could forge lines of a log or turn a text around."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class NeverPickled:
+    """Base of what is little else than a credential: a pickle of it would be one that lies about."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            f"a {type(self).__name__} holds a secret and is not to be pickled; make it anew where it is needed"
+        )

@@ -24,7 +24,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
 )
 from airflow_provider_taskdl.listing import FileListing, TaskStatus
-from airflow_provider_taskdl.redaction import shortened
+from airflow_provider_taskdl.redaction import NeverPickled, shortened
 
 _NO_JSON = object()
 _TASK_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
@@ -34,8 +34,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer, read whole.
+class Answer(NeverPickled):
+    """An HTTP answer, read whole. It shows its status alone: the rest can hold links, and echo what was sent.
 
     :param status: HTTP status.
     :param headers: Header fields, names in lower case.
@@ -43,8 +43,8 @@ class Answer:
     """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

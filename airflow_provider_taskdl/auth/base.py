@@ -10,8 +10,10 @@ import httpx
 import requests
 import requests.auth
 
+from airflow_provider_taskdl.redaction import NeverPickled
 
-class HeaderAuth(httpx.Auth, requests.auth.AuthBase):
+
+class HeaderAuth(NeverPickled, httpx.Auth, requests.auth.AuthBase):
     """Adds header fields to each request, anew on every try.
 
     Given as ``auth=`` to an ``httpx`` client or request, to a ``requests`` session or request, or as ``auth_type=``

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, ssl_context
+from airflow_provider_taskdl.redaction import NeverPickled
 
 
 @dataclass(frozen=True)
-class Access:
+class Access(NeverPickled):
     """How to reach and convince a service: what a connection comes down to.
 
     :param base_url: Scheme, host, port and path prefix, without a trailing slash.

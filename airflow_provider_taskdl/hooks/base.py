@@ -28,11 +28,12 @@ from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
+from airflow_provider_taskdl.redaction import NeverPickled
 
 T = TypeVar("T")
 
 
-class TaskApiHook(ClassicForm, BaseHook):
+class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     """Base of the hooks for services whose tasks end in files with links.
 
     A subclass names its connection type, its API and how a connection becomes :class:`Access`; sensor, trigger and

@@ -17,9 +17,10 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
+from airflow_provider_taskdl.redaction import NeverPickled
 
 
-class ConnectionExtras(BaseModel):
+class ConnectionExtras(NeverPickled, BaseModel):
     """The extras that every connection of this package takes.
 
     :param timeout: Seconds for one network operation (connecting, or waiting for the next bytes); never a total.

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
+from airflow_provider_taskdl.redaction import NeverPickled
 from airflow_provider_taskdl.transfer.host_rules import Endpoint, HostRules, UnknownHost
 
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
@@ -26,7 +27,7 @@ class ConnectionBroken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(NeverPickled):
     """An HTTP proxy.
 
     :param host: Its host.

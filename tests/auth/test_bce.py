@@ -314,9 +314,8 @@ def test_no_view_of_the_authentication_shows_a_secret() -> None:
     auth = BceAuth("the-ak", "the-sk", "the-token")
     for shown in (repr(auth), str(auth), f"{auth}", repr([auth])):
         assert not any(secret in shown for secret in ("the-ak", "the-sk", "the-token"))
-    assert pickle.loads(pickle.dumps(auth)).headers_for("GET", "https://h/").keys() == {
-        "x-bce-date", "x-bce-security-token", "Authorization",
-    }  # fmt: skip
+    with pytest.raises(TypeError, match="holds a secret"):
+        pickle.dumps(auth)
 
 
 def test_the_order_of_the_parameters_does_not_matter() -> None:

@@ -11,7 +11,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,8 +46,8 @@ class Answer:
     """
 
     status: int
-    headers: http.client.HTTPMessage
-    body: bytes
+    headers: http.client.HTTPMessage = field(repr=False)
+    body: bytes = field(repr=False)  # of a refused signature, it quotes what was signed
 
     @property
     def code(self) -> str:
