@@ -26,6 +26,7 @@ from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
+from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Fault, Redirect, Task
 from tests.canary import CANARY, assert_canary_free
@@ -65,6 +66,11 @@ def _async(hook: TaskApiHook, task: str) -> FileListing:
             await hook.aclose()
 
     return asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def _no_pace_of_another_row() -> None:
+    forget_paces()
 
 
 @pytest.fixture(params=[_sync, _async], ids=["sync", "async"])
@@ -185,6 +191,8 @@ def test_every_status_comes_to_what_the_matrix_says(
     with Host(by=lambda request: whole(b"", f"{next(statuses)} x", Retry_After=said or None)) as host:
         hook = hook_for(service, host.url(""))
         for status in range(400, 505):
+            forget_paces()  # the next question would wait as long as was asked for
+            vars(hook).pop("_pace", None)
             with pytest.raises(TaskApiError) as caught:
                 _once(hook, lists)
             error, kind = caught.value, STATUSES.get(status, TaskApiError)

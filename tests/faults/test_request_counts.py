@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_taskdl.apis.readiness import LinkWatch
 from airflow_provider_taskdl.exceptions import AuthenticationError, TaskApiError
 from airflow_provider_taskdl.hooks.base import task_hook
+from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Body, Emulator, EmulatorServer, Fault, Status
 from tests.running import make_context, run
@@ -70,6 +71,7 @@ def server() -> Iterator[EmulatorServer]:
 def service(request: pytest.FixtureRequest, server: EmulatorServer, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
+    forget_paces()
     for memory in (server.emulator.tasks, server.emulator.rules, server.emulator.requests):
         memory.clear()
     found: str = request.param
@@ -98,6 +100,8 @@ def wait(emulator: Emulator, service: str, trouble: Trouble | None, *, anew: boo
         while clock < WAIT:
             if anew:
                 watch = replace(watch)
+            forget_paces()  # what it would really wait is only added up here
+            vars(hook).pop("_pace", None)
             decision = hook.run_steps(watch.look())
             assert decision.listing is None
             assert decision.wait >= INTERVAL
