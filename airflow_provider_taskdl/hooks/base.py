@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -231,9 +231,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         }
 
     def _request(self, call: Call[Any]) -> dict[str, Any]:
-        # Encoded here: the client would take the URL apart once more for each step.
         query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
-        return {"method": call.method, "url": f"{self.access.base_url}{call.path}{query}", "json": call.body}
+        return {"method": call.method, "url": _url(f"{self.access.base_url}{call.path}{query}"), "json": call.body}
 
     def _read(self, call: Call[T], answer: Answer) -> T:
         try:
@@ -302,3 +301,7 @@ def _hook_for(connection: Connection) -> TaskApiHook:
         )
     hook.connection = connection
     return hook
+
+
+# Taking a URL apart is a tenth of what a look costs, and who waits asks for the same one again and again.
+_url = lru_cache(maxsize=16384)(httpx.URL)
