@@ -119,9 +119,7 @@ class Disk(Destination):
                 self._break("pwrite", errno.ENOSPC)
         elif how == "read-only":
             if not self._mount(read_only=True):
-                if os.geteuid() == 0:
-                    pytest.skip("a disk cannot be made read-only here: root, but nothing can be mounted")
-                self.root.chmod(0o555)
+                self._break("mkdir", errno.EROFS)
         elif how == "full in the middle":
             self._break("pwrite", errno.ENOSPC, after=2, least=_LONG)
         elif how == "revoked in the middle":

@@ -136,7 +136,7 @@ class TestNetwork:
 
     def test_a_host_that_is_always_silent_is_given_up(self) -> None:
         with Host(by=cut(500, "hang")) as host, pytest.raises(TransferError, match="no bytes arrived in time"):
-            read(host.url(), size=SIZE, timeout=0.1)
+            read(host.url(), size=SIZE, timeout=0.5)
         assert len(host.requests) == 1 + FAST.failures
 
     def test_a_slow_host_is_let_finish(self) -> None:
