@@ -10,6 +10,7 @@
     │   ├── TaskNotReadyError        the files do not exist yet
     │   ├── TaskFailedError          the task failed or expired: its files will never exist
     │   ├── RateLimitedError         it asked for fewer requests (``retry_after``)
+    │   │   └── PausedError          it had asked for it before; nothing was sent
     │   ├── ServiceUnavailableError  time-out, broken connection, 5xx
     │   └── MalformedResponseError   it answered something that is not its API
     └── TransferError                a file could not be brought to its destination
@@ -147,6 +148,10 @@ class RateLimitedError(TaskApiError):
     """The service asked for fewer requests; ``retry_after`` has the seconds it named, if it did."""
 
     default_retryable = True
+
+
+class PausedError(RateLimitedError):
+    """Nothing was sent: the service had asked for a pause on this connection that is not over."""
 
 
 class MalformedResponseError(TaskApiError):

@@ -37,9 +37,9 @@ _SHARED_FIELDS: dict[str, Any] = {
     },
     "requests_per_second": {
         "label": "Requests per second",
-        "description": "What each worker process and each triggerer sends to the API at most, over all that waits and "
-        "runs in it, such as 5 or 0.5; empty for no limit.",
-        "schema": {"type": ["number", "null"], "minimum": 0.001, "maximum": 1000000},
+        "description": "What each running task sends to the API at most, and each triggerer over all that waits in "
+        "it, such as 5 or 0.5; empty for no limit.",
+        "schema": {"type": ["number", "null"], "minimum": 0.1, "maximum": 1000000},
     },
 }
 

@@ -24,7 +24,8 @@ from airflow_provider_taskdl.exceptions import (
 
 TREE = [kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if issubclass(kind, TaskDownloadError)]
 RETRYABLE = {
-    "TaskNotReadyError", "ServiceUnavailableError", "RateLimitedError", "MalformedResponseError", "TransferError",
+    "TaskNotReadyError", "ServiceUnavailableError", "RateLimitedError", "PausedError", "MalformedResponseError",
+    "TransferError",
     "LinkExpiredError", "LinkRefusedError", "SourceChangedError", "IntegrityError", "DestinationError",
 }  # fmt: skip
 FULL = {

@@ -57,6 +57,7 @@ class Call(Generic[T]):
     :param query: Query parameters.
     :param body: What is sent as JSON, if anything.
     :param remote_task_id: The task it is about; for error messages.
+    :param is_hint: Whether one can do without the answer; a ``Retry-After`` of a 5xx then holds back no other calls.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Call(Generic[T]):
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     remote_task_id: str | None = None
+    is_hint: bool = False
 
 
 class TaskApi(ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_taskdl.apis.base import Call, TaskApi
@@ -17,6 +17,7 @@ from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER
 from airflow_provider_taskdl.exceptions import (
     ConnectionConfigError,
     MalformedResponseError,
+    PausedError,
     RateLimitedError,
     ServiceUnavailableError,
     TaskApiError,
@@ -91,6 +92,9 @@ class LinkWatch:
         try:
             try:
                 listing = yield from self._ready_listing()
+            except PausedError as error:
+                # Nothing was asked, so nothing went wrong: this look counts neither way.
+                return Decision(wait=self._spread(error.retry_after or 0.0), why=error.message)
             except _WEATHER as error:
                 if not error.retryable:
                     raise
@@ -129,7 +133,7 @@ class LinkWatch:
         if call is None:
             return TaskState.UNKNOWN
         try:
-            status: TaskStatus = yield call
+            status: TaskStatus = yield replace(call, is_hint=True)
         except (ServiceUnavailableError, RateLimitedError):
             raise
         except TaskApiError as error:
@@ -151,6 +155,9 @@ class LinkWatch:
         ceiling = min(self.interval * 2.0 ** min(self.errors, 32), max(self.interval, _MAX_BACKOFF))
         wait = random.uniform(self.interval, ceiling)
         if error.retry_after is not None and error.retry_after > wait:
-            # All who wait were told the same; they do not come back at the same moment.
-            wait = min(error.retry_after, MAX_RETRY_AFTER) + random.uniform(0.0, self.interval)
+            wait = self._spread(min(error.retry_after, MAX_RETRY_AFTER))
         return Decision(wait=wait, why=f"{error} ({self.errors} of at most {self.max_consecutive_errors} in a row)")
+
+    def _spread(self, wait: float) -> float:
+        # All who wait were told the same; they do not come back at the same moment.
+        return wait + random.uniform(0.0, self.interval)

@@ -16,8 +16,8 @@ import httpx
 
 # Requests under way at once, and so connections.
 MAX_IN_FLIGHT = 100
-# A connection that was not needed for so many seconds is closed.
-_IDLE_SECONDS = 15.0
+# A connection that was not needed for so many seconds is not used again, and closed at the next call.
+IDLE_SECONDS = 15.0
 
 
 class AsyncClients:
@@ -42,7 +42,7 @@ class AsyncClients:
             finally:
                 now = time.monotonic()
                 self._idle.append((now, client))
-                while self._idle and (self._is_closed or now - self._idle[0][0] > _IDLE_SECONDS):
+                while self._idle and (self._is_closed or now - self._idle[0][0] > IDLE_SECONDS):
                     await self._idle.popleft()[1].aclose()
 
     async def aclose(self) -> None:

@@ -17,12 +17,13 @@ from airflow_provider_taskdl.apis.readiness import Steps
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
+    RateLimitedError,
     ServiceUnavailableError,
     TaskApiError,
     TaskDownloadError,
 )
 from airflow_provider_taskdl.hooks.access import Access
-from airflow_provider_taskdl.hooks.async_clients import AsyncClients
+from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
@@ -217,7 +218,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
 
     @cached_property
     def _async_clients(self) -> AsyncClients:
-        return AsyncClients(lambda: httpx.AsyncClient(**self._client_settings()))
+        limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
+        return AsyncClients(lambda: httpx.AsyncClient(limits=limits, **self._client_settings()))
 
     def _client_settings(self) -> dict[str, Any]:
         access = self.access
@@ -238,7 +240,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         try:
             value = call.read(answer)
         except TaskDownloadError as error:
-            self._pace.heard(error)
+            if not call.is_hint or isinstance(error, RateLimitedError):
+                self._pace.heard(error)
             raise
         self._pace.heard(None)
         return value

@@ -14,8 +14,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
-from airflow_provider_taskdl.exceptions import RateLimitedError, TaskDownloadError
+from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER
+from airflow_provider_taskdl.exceptions import PausedError, RateLimitedError, TaskDownloadError
 
 # A pause longer than this is not slept through but told of: whoever asked has a deadline, or can be asked to stop.
 MAX_SLEEP = 10.0
@@ -23,6 +25,8 @@ MAX_SLEEP = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 # Timers are late; this much of it is made up for, so that a high rate is reached and a low one never passed.
 _LATE = 0.02
+# How often a thread that waits sees to it that the first in the queue is still there.
+_LOOK_UP = 10.0
 _MOST_PACES = 256
 
 
@@ -37,27 +41,27 @@ class Pace:
         self.rate = rate
         self._clock = clock
         self._lock = threading.Lock()
-        self._queue: OrderedDict[object, Callable[[], object]] = OrderedDict()  # who waits, and what wakes it
+        self._queue: OrderedDict[object, _Sleeper] = OrderedDict()  # who waits, and how to wake it
         self._next = self._paused_until = -math.inf
         self._refusals = 0
 
     def turn(self) -> None:
         """Wait, in this thread, until it may send a request.
 
-        :raises RateLimitedError: The service asked for so long a pause that waiting is the caller's to decide.
+        :raises PausedError: The service asked for so long a pause that waiting is the caller's to decide.
         """
         event = threading.Event()
-        self._join(event, event.set)
+        self._join(event, _Sleeper(event.set))
         try:
             while (seconds := self._seconds_to_turn(event)) > 0:
-                event.wait() if seconds == math.inf else time.sleep(seconds)
+                event.wait(_LOOK_UP) if seconds == math.inf else time.sleep(seconds)
         finally:
             self._leave(event)
 
     async def aturn(self) -> None:
         """Async twin of :meth:`turn`."""
-        event = asyncio.Event()
-        self._join(event, partial(asyncio.get_running_loop().call_soon_threadsafe, event.set))
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._join(event, _Sleeper(partial(loop.call_soon_threadsafe, event.set), loop.is_closed))
         try:
             while (seconds := self._seconds_to_turn(event)) > 0:
                 await (event.wait() if seconds == math.inf else asyncio.sleep(seconds))
@@ -81,11 +85,11 @@ class Pace:
                 self._refusals += 1
             if seconds is None:
                 seconds = min(_FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 32), _LONGEST_PAUSE)
-            self._paused_until = max(self._paused_until, now + seconds)
+            self._paused_until = max(self._paused_until, now + min(seconds, MAX_RETRY_AFTER))
 
-    def _join(self, who: object, wake: Callable[[], object]) -> None:
+    def _join(self, who: object, sleeper: _Sleeper) -> None:
         with self._lock:
-            self._queue[who] = wake
+            self._queue[who] = sleeper
 
     def _leave(self, who: object) -> None:
         with self._lock:
@@ -98,12 +102,15 @@ class Pace:
     def _seconds_to_turn(self, who: object) -> float:
         """Return 0 and give the turn, or how long to sleep; without end for those who are woken."""
         with self._lock:
-            if next(iter(self._queue)) is not who:
+            first, sleeper = next(iter(self._queue.items()))
+            if first is not who:
+                if sleeper.is_gone():
+                    self._wake_first()
                 return math.inf
             now = self._clock()
             pause = self._paused_until - now
             if pause > MAX_SLEEP:
-                raise RateLimitedError(
+                raise PausedError(
                     f"the service asked everybody on this connection to wait; {pause:.0f} s are left", retry_after=pause
                 )
             wait = max(self._next - now, pause)
@@ -117,15 +124,23 @@ class Pace:
 
     def _wake_first(self) -> None:
         while self._queue:
-            who, wake = next(iter(self._queue.items()))
+            who, sleeper = next(iter(self._queue.items()))
             try:
-                wake()
+                sleeper.wake()
                 return
             except RuntimeError:  # its event loop was closed around it
                 del self._queue[who]
 
 
+class _Sleeper(NamedTuple):
+    """How to wake one who waits, and whether nobody can any more, its event loop having been closed around it."""
+
+    wake: Callable[[], object]
+    is_gone: Callable[[], bool] = lambda: False
+
+
 _paces: dict[tuple[str, str], Pace] = {}
+_paces_lock = threading.Lock()
 
 
 def pace_of(conn_id: str, base_url: str, rate: float | None) -> Pace:
@@ -135,15 +150,19 @@ def pace_of(conn_id: str, base_url: str, rate: float | None) -> Pace:
     :param base_url: Where it leads to.
     :param rate: Requests per second, as the connection has it now.
     """
-    pace = _paces.setdefault((conn_id, base_url), Pace())
+    key = conn_id, base_url
+    with _paces_lock:
+        _paces[key] = pace = _paces.pop(key, None) or Pace()  # the last ones used stand last
+        if len(_paces) > _MOST_PACES:  # the test of a connection has a new id each time
+            del _paces[next(iter(_paces))]
     pace.rate = rate
-    if len(_paces) > _MOST_PACES:  # the test of a connection has a new id each time
-        _paces.pop(next(iter(_paces)), None)
     return pace
 
 
 def forget_paces() -> None:
     """Begin anew, as a forked child must: it has neither the threads that waited nor, perhaps, their locks' keys."""
+    global _paces_lock  # noqa: PLW0603 - the old one may be held by a thread that is not there any more
+    _paces_lock = threading.Lock()
     _paces.clear()
 
 

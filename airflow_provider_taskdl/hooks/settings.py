@@ -29,7 +29,7 @@ class ConnectionExtras(NeverPickled, BaseModel):
     :param allowed_link_hosts: Host names (``*.`` for a name and all below it), addresses and networks that links may
         point to although they are not public.
     :param check_status: Ask for a task's state before its links.
-    :param requests_per_second: How many requests a process sends to the API at most, over all its tasks and triggers.
+    :param requests_per_second: How many requests a process sends to the API at most, over all that runs in it.
     :cvar may_be_empty: The extras for which "empty" is a value of its own and not the default.
     """
 
@@ -42,7 +42,7 @@ class ConnectionExtras(NeverPickled, BaseModel):
     proxy: SecretStr | None = None
     allowed_link_hosts: tuple[str, ...] = ()
     check_status: bool = True
-    requests_per_second: float | None = Field(None, ge=0.001, le=1e6)
+    requests_per_second: float | None = Field(None, ge=0.1, le=1e6)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -14,6 +14,7 @@ from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
     MalformedResponseError,
+    PausedError,
     RateLimitedError,
     ServiceUnavailableError,
     TaskApiError,
@@ -30,6 +31,7 @@ WAITING, RUNNING, SUCCESS = (TaskStatus(state) for state in (TaskState.WAITING, 
 FAILED, EXPIRED = TaskStatus(TaskState.FAILED, "disk full"), TaskStatus(TaskState.EXPIRED)
 UNKNOWN = TaskStatus(TaskState.UNKNOWN)
 DOWN, BUSY = ServiceUnavailableError("down"), RateLimitedError("busy", retry_after=120.0)
+PAUSED = PausedError("the service asked everybody to wait", retry_after=120.0)
 ODD, MISSING, REFUSED, BAD = (
     MalformedResponseError("odd"), TaskNotFoundError("unknown"), AuthenticationError("no"), TaskApiError("bad"),
 )  # fmt: skip
@@ -233,6 +235,24 @@ def test_those_who_were_told_the_same_time_come_back_over_an_interval(monkeypatc
     outcome, _ = _look(_watch(), status=RateLimitedError("busy", retry_after=120.0))
     assert isinstance(outcome, Decision)
     assert outcome.wait == 130.0
+
+
+@pytest.mark.parametrize("replies", [{"status": PAUSED}, {"status": SUCCESS, "links": PAUSED}])
+@pytest.mark.parametrize("errors", [0, 2, 10])
+def test_a_look_that_could_not_ask_counts_neither_way(
+    monkeypatch: pytest.MonkeyPatch, replies: dict[str, Reply], errors: int
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    watch = _watch(errors=errors, refusals=1)
+    outcome, asked = _look(watch, **replies)
+    assert outcome == Decision(wait=130.0, why=PAUSED.message)
+    assert (asked, watch.errors) == (list(replies), errors)
+
+
+def test_the_state_is_asked_for_as_something_that_one_can_do_without() -> None:
+    steps = _watch().look()
+    assert next(steps).is_hint
+    assert not steps.send(SUCCESS).is_hint
 
 
 @given(interval=st.floats(0, 10_000), errors=st.integers(0, 10**6))

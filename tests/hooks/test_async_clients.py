@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from airflow_provider_taskdl.hooks.async_clients import MAX_IN_FLIGHT, AsyncClients
+from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, MAX_IN_FLIGHT, AsyncClients
+from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from tests.transfer.hosts import Host, whole
 from tests.virtual_time import VirtualLoop, run_virtually
 
 
@@ -74,6 +78,27 @@ def test_the_last_one_used_is_lent_next_and_what_stays_idle_is_closed(
 
     run_virtually(main)
     assert made.open == 0
+
+
+def test_a_connection_is_kept_for_as_long_as_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    for module in ("httpcore._async.http11", "airflow_provider_taskdl.hooks.async_clients"):
+        monkeypatch.setattr(f"{module}.time", clock)
+
+    async def main(host: Host) -> list[int]:
+        hook, opened = EoAnalysisHook("service"), []
+        for pause in (IDLE_SECONDS - 1, IDLE_SECONDS + 1, 0.0):
+            await hook.alist_files("7")
+            opened.append(host.connections)
+            clock.now += pause
+        await hook.aclose()
+        return opened
+
+    with Host(whole(b'{"code": 200, "data": null}')) as host:
+        connection = {"conn_type": "eo_analysis", "host": host.url(""), "password": "tok"}
+        monkeypatch.setenv("AIRFLOW_CONN_SERVICE", json.dumps(connection))
+        assert asyncio.run(main(host)) == [1, 1, 2]
 
 
 def test_what_is_lent_is_closed_when_it_comes_back(made: Made) -> None:

@@ -7,6 +7,7 @@ import pickle
 import re
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
     MalformedResponseError,
+    PausedError,
     RateLimitedError,
     ServiceUnavailableError,
     TaskApiError,
@@ -29,6 +31,7 @@ from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook, task_hoo
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
+from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing, TaskState
 from tests.hooks.wire import transport
 
@@ -282,6 +285,19 @@ def test_a_call_sends_path_query_and_json_below_the_base_url(connect: Callable[.
     assert (request.method, str(request.url)) == ("POST", "https://eo.example/svc/p?a=b%20c")
     assert (json.loads(request.content), request.headers["content-type"]) == ({"k": "ö"}, "application/json")
     assert request.headers["accept"] == "application/json"
+
+
+@pytest.mark.parametrize(("status", "is_hint", "holds"), [(503, False, True), (503, True, False), (429, True, True)])
+def test_a_hint_that_is_to_come_later_speaks_for_itself_unless_it_is_about_the_caller(
+    connect: Callable[..., TaskApiHook], status: int, is_hint: bool, holds: bool
+) -> None:
+    hook = connect(EoAnalysisHook, _json({"code": status}, status, **{"retry-after": "60"}))
+    state = replace(EoAnalysisHook.api.get_status("7"), is_hint=is_hint)
+    for number in range(2):
+        with pytest.raises(PausedError if holds and number else TaskApiError) as caught:
+            hook.run(state)
+        assert isinstance(caught.value, PausedError) is (holds and number == 1)
+    forget_paces()
 
 
 @pytest.mark.parametrize(

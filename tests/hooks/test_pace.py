@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
+    PausedError,
     RateLimitedError,
     ServiceUnavailableError,
     TaskDownloadError,
@@ -178,7 +179,7 @@ def test_a_long_pause_is_told_of_and_not_slept_through() -> None:
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert ends[0] is None  # it had its turn
         for end in ends[1:]:
-            assert isinstance(end, RateLimitedError)
+            assert isinstance(end, PausedError)
             assert end.retryable
             assert end.retry_after == pytest.approx(600.0 - line.now)
         assert line.now <= 1.0
@@ -280,11 +281,13 @@ def test_threads_and_loops_share_the_turns() -> None:
 def test_a_thread_is_told_of_a_long_pause() -> None:
     pace = Pace()
     pace.heard(RateLimitedError("busy", retry_after=99))
-    with pytest.raises(RateLimitedError, match="99 s are left"):
+    with pytest.raises(PausedError, match="99 s are left"):
         pace.turn()
 
 
-def test_a_loop_that_was_closed_around_its_waiters_holds_nobody_up() -> None:
+@pytest.mark.parametrize("comes", ["before", "after"])
+def test_a_loop_that_was_closed_around_its_waiters_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, comes: str) -> None:
+    monkeypatch.setattr("airflow_provider_taskdl.hooks.pace._LOOK_UP", 0.05 if comes == "before" else 60.0)
     pace = Pace(20.0)
     pace.turn()
     loop = asyncio.new_event_loop()
@@ -294,17 +297,21 @@ def test_a_loop_that_was_closed_around_its_waiters_holds_nobody_up() -> None:
         await asyncio.sleep(0)
         return tasks
 
-    tasks = loop.run_until_complete(begin())
-    other = threading.Thread(target=pace.turn)
-    other.start()
-    tasks[0].cancel()
-    loop.run_until_complete(asyncio.wait([tasks[0]]))
-    for task in tasks[1:]:
-        task.cancel()
-    loop.run_until_complete(asyncio.wait(tasks))
+    tasks = loop.run_until_complete(begin())  # and are kept, so that nothing ends them
+    other = threading.Thread(target=pace.turn, daemon=True)
+    if comes == "before":
+        other.start()
+        while len(pace._queue) < 4:
+            time.sleep(0.001)
     loop.close()
-    other.join(10)
-    assert not other.is_alive()
+    if comes == "after":
+        other.start()
+    other.join(20)
+    is_held_up = other.is_alive()
+    for task in tasks:
+        task.get_coro().close()
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert not is_held_up
 
 
 def test_a_process_has_one_pace_for_a_connection() -> None:
@@ -323,3 +330,21 @@ def test_paces_do_not_pile_up() -> None:
         pace_of(str(number), "https://h", None)
     assert pace_of("299", "https://h", None) is pace_of("299", "https://h", None)
     assert pace_of("0", "https://h", None) is not first
+
+
+def test_a_pace_that_is_asked_for_is_kept() -> None:
+    pace = pace_of("kept", "https://h", None)
+    for number in range(600):
+        pace_of(str(number), "https://h", None)
+        assert pace_of("kept", "https://h", None) is pace
+
+
+def test_nobody_is_held_back_for_longer_than_an_hour() -> None:
+    async def main(loop: VirtualLoop) -> None:
+        line = Line(loop, None)
+        line.pace.heard(ServiceUnavailableError("x", retry_after=1e9))
+        await asyncio.sleep(3600)
+        await asyncio.gather(*await line.join("a"))
+        assert line.times == [3600.0]
+
+    run_virtually(main)

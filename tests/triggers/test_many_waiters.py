@@ -1,4 +1,4 @@
-"""Thousands of waits on one event loop: spread, sharing one client, polite, and gone when they are told to go."""
+"""Thousands of waits on one event loop: spread, sharing one hook, polite, and gone when they are told to go."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from tests.virtual_time import VirtualLoop, run_virtually
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
 RUNNING = {"code": 200, "data": {"taskStatus": 2}}
+READY = {"code": 200, "data": {"downloadUrls": [{"fileName": "a", "downloadUrl": "https://h/a", "fileSize": 3}]}}
 INTERVAL = 30.0
 
 
@@ -52,6 +53,7 @@ class Service:
         self.loop, self.began = loop, loop.time()
         self.asked: dict[str, list[float]] = {}
         self.answer: Callable[[str], httpx.Response] = lambda task: httpx.Response(200, json=RUNNING)
+        self.state: Callable[[str], httpx.Response] | None = None  # where it answers otherwise
 
         async def hook(conn_id: str) -> TaskApiHook:
             made = EoAnalysisHook(conn_id)
@@ -68,9 +70,10 @@ class Service:
         forget_paces()  # those of another loop's clock
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        task = request.url.params.get("id") or request.url.params["taskId"]
+        asked_for_state = request.url.params.get("id")
+        task = asked_for_state or request.url.params["taskId"]
         self.asked.setdefault(task, []).append(self.loop.time() - self.began)
-        return self.answer(task)
+        return (self.state if asked_for_state and self.state else self.answer)(task)
 
     def wait_for(self, count: int, *, seconds: float, **settings: Any) -> list[asyncio.Task[dict[str, Any]]]:
         triggers = [
@@ -133,6 +136,33 @@ def test_a_service_in_trouble_is_asked_no_more_often_than_one_that_answers(
     in_trouble = requests(lambda task: httpx.Response(status, json=body, headers=headers))
     everybody_is_held = (status == 429 and headers != {"retry-after": "0"}) or headers == {"retry-after": "60"}
     assert 1 <= in_trouble <= (normally / 5 if everybody_is_held else normally)
+
+
+def test_one_refused_answer_counts_for_nobody_but_the_one_who_got_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        service = Service(loop, monkeypatch)
+        later = httpx.Response(503, json={"code": 503}, headers={"retry-after": "15"})
+        service.answer = lambda task: later if random.random() < 0.2 else httpx.Response(200, json=RUNNING)
+        events = await asyncio.gather(
+            *service.wait_for(150, seconds=1800, poll_interval=2 * INTERVAL, first_wait=2 * INTERVAL)
+        )
+        assert Counter(event["status"] for event in events) == {"timeout": 150}
+
+    random.seed(7)
+    run_virtually(main)
+
+
+def test_a_state_that_is_not_to_be_had_keeps_nobody_from_the_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        service = Service(loop, monkeypatch)
+        service.state = lambda task: httpx.Response(503, json={"code": 503}, headers={"retry-after": "15"})
+        service.answer = lambda task: httpx.Response(200, json=READY)
+        events = await asyncio.gather(*service.wait_for(300, seconds=10 * INTERVAL))
+        assert Counter(event["status"] for event in events) == {"ready": 300}
+        assert loop.time() - service.began <= 4 * INTERVAL
+        assert {len(times) for times in service.asked.values()} == {2}
+
+    run_virtually(main)
 
 
 def test_a_turn_that_does_not_come_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +228,7 @@ class Clients:
         monkeypatch.setattr("airflow_provider_taskdl.hooks.base.AsyncClients", spy)
 
 
-def test_three_hundred_waits_for_two_connections_share_two_clients(
+def test_three_hundred_waits_for_two_connections_share_two_hooks(
     taskdl_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clients, interval = Clients(monkeypatch), 1.0
@@ -209,6 +239,7 @@ def test_three_hundred_waits_for_two_connections_share_two_clients(
         return await atask_hook(conn_id)
 
     monkeypatch.setattr(shared, "atask_hook", counted)
+    monkeypatch.setattr(shared, "REREAD_SECONDS", 3600.0)
     tasks = [taskdl_emulator.eo_task({"a": b"1"}, ready_after=4.0) for _ in range(150)]
     exports = [taskdl_emulator.bls_task(b"1", ready_after=4.0) for _ in range(150)]
     waits = [
@@ -219,7 +250,7 @@ def test_three_hundred_waits_for_two_connections_share_two_clients(
 
     async def main() -> list[dict[str, Any]]:
         loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = 2.0
+        loop.slow_callback_duration = 10.0  # a machine may be busy
         loop.set_debug(True)
         triggers = [
             DownloadLinkTrigger(
@@ -293,8 +324,9 @@ def test_the_rate_of_a_connection_holds_over_all_who_use_it(
         ]  # fmt: skip
         await asyncio.gather(asyncio.to_thread(in_a_thread), *map(_event, triggers))
 
+    began = time.time()
     asyncio.run(main())
     times = sorted(seen.time for seen in taskdl_emulator.seen("eo.*"))
     assert len(times) >= 20 + 30
-    # The first may have been late on its way; as a whole they cannot be faster than the rate.
-    assert len(times) - 1 <= rate * (times[-1] - times[0] + 0.25)
+    # The first may have been late on its way; from before it on they cannot be faster than the rate.
+    assert len(times) - 1 <= rate * (times[-1] - began + 0.02)
