@@ -65,7 +65,7 @@ def _urls(listing: FileListing) -> list[str]:
 
 def _forms(secret: str) -> set[str]:
     quoted = quote(secret, safe="")
-    return {secret, quoted, quoted.lower(), quote(quoted, safe=""), quote(secret), repr(secret)[1:-1]}
+    return {secret, secret.lower(), quoted, quoted.lower(), quote(quoted, safe=""), quote(secret), repr(secret)[1:-1]}
 
 
 def _texts(thing: object, where: str, seen: dict[int, object]) -> Iterator[tuple[str, str]]:

@@ -6,19 +6,20 @@ gigabytes. The client's own time-outs are for one network operation and cannot s
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import sys
 import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import anyio
 import httpx
 
 from airflow_provider_taskdl.apis.base import Answer
 from airflow_provider_taskdl.exceptions import MalformedResponseError, ServiceUnavailableError
+from airflow_provider_taskdl.redaction import NeverPickled
 from airflow_provider_taskdl.wire_log import unlogged
 
 # A listing of 10,000 files with long links is about 7 MB; nothing an API says is much longer.
@@ -29,7 +30,7 @@ MAX_ANSWER_SECONDS = 300.0
 ACCEPTED = {"Accept": "application/json", "Accept-Encoding": "gzip"}
 
 
-class Body:
+class Body(NeverPickled):
     """An answer's body, collected and unpacked as it comes.
 
     :param headers: The answer's header fields.
@@ -39,7 +40,7 @@ class Body:
     def __init__(self, headers: Mapping[str, str]) -> None:
         packed = headers.get("content-encoding", "").strip().lower()
         if packed not in ("", "identity", "gzip", "x-gzip"):
-            raise MalformedResponseError(f"the answer is packed as {packed[:40]!r}, which was not asked for")
+            raise MalformedResponseError("the answer is packed in a way that was not asked for")
         self._unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if packed.endswith("gzip") else None
         self._bytes = bytearray()
 
@@ -54,6 +55,8 @@ class Body:
             except zlib.error:
                 data, self._unpacker = b"", None
                 raise MalformedResponseError("the answer cannot be unpacked") from None
+            if self._unpacker.unused_data:  # which would be kept, however much came
+                raise MalformedResponseError("the answer cannot be unpacked: it goes on behind its end")
         self._bytes += data
         if len(self._bytes) > MAX_ANSWER_BYTES:
             raise MalformedResponseError(f"the answer is longer than {MAX_ANSWER_BYTES // 2**20} MiB", retryable=False)
@@ -85,20 +88,23 @@ class Exchange:
         """
         with self._limited() as over, unlogged():
             try:
-                with client.stream(**request, extensions={"trace": self._watch}) as response:
+                with client.stream(**request, extensions={"trace": partial(self._watch, over)}) as response:
                     body = Body(response.headers)
                     for data in response.iter_raw():
                         body.add(data)
-                return _answer(response, body)
+                if not over.is_set():  # else a body that goes on to the connection's end was cut by us
+                    return _answer(response, body)
             except httpx.HTTPError:
                 if not over.is_set():
                     raise
         raise _too_slow()
 
-    def _watch(self, event: str, info: Mapping[str, Any]) -> None:
+    def _watch(self, over: threading.Event, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            open_ones = [sock for sock in self._sockets if sock.fileno() >= 0]
-            self._sockets = [*open_ones, info["return_value"].get_extra_info("socket")]
+            new = info["return_value"].get_extra_info("socket")
+            self._sockets = [*(sock for sock in self._sockets if sock.fileno() >= 0), new]
+            if over.is_set():
+                _shut(new)
 
     @contextmanager
     def _limited(self) -> Iterator[threading.Event]:
@@ -107,11 +113,7 @@ class Exchange:
         def end() -> None:
             over.set()
             for sock in self._sockets:
-                try:
-                    # Not close(): the thread that waits still holds it, and closing would not wake it.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    pass
+                _shut(sock)
 
         timer = threading.Timer(MAX_ANSWER_SECONDS, end)
         timer.daemon = True
@@ -125,22 +127,22 @@ class Exchange:
 async def asend(client: httpx.AsyncClient, request: Mapping[str, Any]) -> Answer:
     """Async twin of :meth:`Exchange.send`."""
 
-    async def exchange() -> Answer:
-        with unlogged():
-            async with client.stream(**request) as response:
-                body = Body(response.headers)
-                async for data in response.aiter_raw():
-                    body.add(data)
-            return _answer(response, body)
-
-    try:
-        if sys.version_info >= (3, 11):
-            async with asyncio.timeout(MAX_ANSWER_SECONDS):  # unlike wait_for(), without a task of its own
-                return await exchange()
-        return await asyncio.wait_for(exchange(), MAX_ANSWER_SECONDS)
-    except asyncio.TimeoutError:
-        pass
+    # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+    with anyio.move_on_after(MAX_ANSWER_SECONDS), unlogged():
+        async with client.stream(**request) as response:
+            body = Body(response.headers)
+            async for data in response.aiter_raw():
+                body.add(data)
+        return _answer(response, body)
     raise _too_slow()
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        # Not close(): the thread that waits still holds it, and closing would not wake it.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 def _answer(response: httpx.Response, body: Body) -> Answer:

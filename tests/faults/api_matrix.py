@@ -23,6 +23,7 @@ from airflow_provider_taskdl.exceptions import (
 )
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.testing import Body, Fault, Hide, Redirect, Status
+from tests.canary import CANARY
 from tests.transfer.hosts import Answer, Visit, chunked, head, sends, whole
 
 Service = Literal["bls", "eo"]
@@ -150,10 +151,13 @@ LENGTHS = [
     Row("a packed error page of 50 MB", wire(whole(packed(b" " * 50 * MIB), "500 x", Content_Encoding="gzip")), MalformedResponseError, False, "longer than 8 MiB"),
     Row("packed twice", body(lambda s: packed(packed(good(s))), Content_Encoding="gzip, gzip"), MalformedResponseError, True, "not asked for"),
     Row("packed well", body(lambda s: packed(good(s)), Content_Encoding="gzip"), FILES),
+    Row("packed well, then more", body(lambda s: packed(good(s)) + b"x", Content_Encoding="gzip"), MalformedResponseError, True, "behind its end"),
+    Row("packed well, then more without end", lambda s: endless(head(Content_Encoding="gzip") + packed(good(s)), b"x" * 65536)(s), MalformedResponseError, True, "behind its end"),
     Row("packed, and cut", body(lambda s: packed(good(s))[:-12], Content_Encoding="gzip"), MalformedResponseError, True, "unpacked"),
     Row("said to be packed", body(good, Content_Encoding="gzip"), MalformedResponseError, True, "cannot be unpacked"),
-    Row("packed otherwise", body(lambda s: zlib.compress(good(s)), Content_Encoding="deflate"), MalformedResponseError, True, "'deflate'"),
+    Row("packed otherwise", body(lambda s: zlib.compress(good(s)), Content_Encoding="deflate"), MalformedResponseError, True, "not asked for"),
     Row("packed in an unknown way", body(good, Content_Encoding="x" * 5000), MalformedResponseError, True, "not asked for"),
+    Row("packed as the credential says", body(good, Content_Encoding=CANARY), MalformedResponseError, True, "not asked for"),
     Row("not packed, and says so", body(good, Content_Encoding="identity"), FILES),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ from tests.transfer.hosts import Answer, Host, Visit, head, whole
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 Lists = Callable[[TaskApiHook, str], FileListing]
 SERVICES: dict[Service, type[TaskApiHook]] = {"bls": BlsHook, "eo": EoAnalysisHook}
+TOO_LONG = ("longer than 8 MiB", "behind its end")
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 
 
@@ -224,7 +226,7 @@ def test_credentials_follow_no_redirect(
     assert len(emulator.requests) == 1
 
 
-@pytest.mark.parametrize("row", [row for row in LENGTHS if row.says == "longer than 8 MiB"], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in LENGTHS if row.says in TOO_LONG], ids=lambda row: row.name)
 def test_what_is_too_long_is_neither_read_nor_unpacked_whole(
     row: Row, lists: Lists, hook_for: Callable[..., TaskApiHook]
 ) -> None:
@@ -258,11 +260,18 @@ def _drip(start: bytes, piece: bytes) -> Callable[[Service], Answer]:
     "answer",
     [
         _drip(head(Content_Length=10**9), b" "),
+        _drip(head(), b" "),
         _drip(b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
         _drip(b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
         endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
-    ids=["a byte now and then", "a field now and then", "please wait", "please go on, without end"],
+    ids=[
+        "a byte now and then",
+        "a byte now and then, as long as the connection is there",
+        "a field now and then",
+        "please wait",
+        "please go on, without end",
+    ],
 )
 def test_an_answer_that_does_not_end_is_given_up(
     answer: Callable[[Service], Answer], lists: Lists, hook_for: Callable[..., TaskApiHook],
@@ -288,3 +297,31 @@ def test_the_connection_after_one_that_was_given_up_works(
         with pytest.raises(ServiceUnavailableError):
             lists(hook, "7")
         assert not lists(hook, "7").is_ready
+
+
+def test_a_connection_that_comes_after_the_time_is_of_no_use(
+    hook_for: Callable[..., TaskApiHook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MAX_ANSWER_SECONDS", 0.2)
+    connect = socket.create_connection
+
+    def slow(*args: Any, **kwargs: Any) -> socket.socket:
+        time.sleep(0.5)
+        return connect(*args, **kwargs)
+
+    was_heard_out = threading.Event()
+
+    def answer(visit: Visit) -> None:
+        visit.send(head(Content_Length=10**9))
+        for _ in range(500):
+            visit.send(b" ")
+            time.sleep(0.01)
+        was_heard_out.set()
+
+    with Host(answer) as host:
+        hook = hook_for("eo", host.url(""))
+        assert hook.access.tls  # is read in its own time
+        monkeypatch.setattr(socket, "create_connection", slow)
+        with pytest.raises(ServiceUnavailableError, match="did not finish its answer"):
+            _sync(hook, "7")
+        assert not was_heard_out.is_set()

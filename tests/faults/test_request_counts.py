@@ -151,9 +151,9 @@ def test_a_sensor_gives_up_after_so_many_failures(service: str, server: Emulator
 def test_a_rescheduled_sensor_remembers_that_the_state_is_not_to_be_had(service: str, server: EmulatorServer) -> None:
     emulator = server.emulator
     if service == "bls":
-        conn_id, task_id = "baidu_bls_default", emulator.bls_task(b"x", ready_after=0.5).id
+        conn_id, task_id = "baidu_bls_default", emulator.bls_task(b"x", ready_after=2.0).id
     else:
-        conn_id, task_id = "eo_analysis_default", emulator.eo_task({"a": b"x"}, ready_after=0.5).id
+        conn_id, task_id = "eo_analysis_default", emulator.eo_task({"a": b"x"}, ready_after=2.0).id
     emulator.fault(f"{service}.status", Body(status=404))
     sensor = DownloadLinkSensor(
         task_id="wait", conn_id=conn_id, remote_task_id=task_id, poke_interval=0.02, mode="reschedule", deferrable=False
