@@ -24,7 +24,7 @@ def announce(
 ) -> None:
     """Report files as assets: one event per file on each ``AssetAlias`` outlet, and to the lineage of hooks.
 
-    For more than ``MAX_EVENTS`` files there is one event, the manifest's.
+    Where that would be more than ``MAX_EVENTS`` events, it is one for each alias: the manifest's.
 
     :param context: The task's context.
     :param outlets: The task's outlets.
@@ -38,12 +38,12 @@ def announce(
     collector = get_hook_lineage_collector()
     for uri, facts in events.items():
         collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
-    if len(events) > MAX_EVENTS:
+    aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
+    if len(events) * len(aliases) > MAX_EVENTS:
         events = {manifest: {"files": len(files), "size": sum(entry.size for entry in files.values())}}
-    for alias in outlets:
-        if isinstance(alias, AssetAlias):
-            for uri, facts in events.items():
-                context["outlet_events"][alias].add(Asset(uri), extra=facts)
+    for alias in aliases:
+        for uri, facts in events.items():
+            context["outlet_events"][alias].add(Asset(uri), extra=facts)
 
 
 def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -> Any:

@@ -63,6 +63,17 @@ def test_too_many_files_for_airflow_are_one_event(
     assert len(collector.collected_assets.outputs) == 2
 
 
+@pytest.mark.parametrize(("aliases", "each"), [(2, 2), (3, 1)])
+def test_what_counts_is_the_events_of_all_aliases_together(
+    taskdl_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aliases: int, each: int
+) -> None:
+    monkeypatch.setattr(lineage, "MAX_EVENTS", 4)
+    task, events = taskdl_emulator.eo_task(FILES), defaultdict[Any, OutletEvents](OutletEvents)
+    outlets = [AssetAlias(f"files {number}") for number in range(aliases)]
+    run(_operator(tmp_path, task.id, outlets=outlets), make_context(outlet_events=events))
+    assert [len(events[alias].added) for alias in outlets] == [each] * aliases
+
+
 def test_a_download_that_fails_tells_nobody(
     taskdl_emulator: Emulator, tmp_path: Path, collector: HookLineageCollector
 ) -> None:
