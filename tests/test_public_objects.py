@@ -1,8 +1,7 @@
 """No object of this package shows a link, key or token that it holds: by no text, no pickle and no JSON.
 
 Every class whose text, pickle or JSON could tell one stands in ``HOLDERS`` with a way to make it; the others are named
-in ``HARMLESS``. A new
-class is in neither, and fails here until somebody has decided.
+in ``SILENT`` or ``HARMLESS``. A new class is in none, and fails here until somebody has decided.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from airflow_provider_taskdl.auth import BceAuth, TokenAuth
 from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskApiError, TransferError
 from airflow_provider_taskdl.hooks.bls import BlsExtras, BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisExtras, EoAnalysisHook
+from airflow_provider_taskdl.hooks.exchange import Body
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
@@ -76,6 +76,12 @@ def _hook(kind: type[Any]) -> Any:
     return hook
 
 
+def _body() -> Body:
+    body = Body({})
+    body.add(URL.encode())
+    return body
+
+
 def _error() -> TransferError:
     return TransferError(f"see {URL}", target=URL, code=URL, request_id=URL, file=URL)
 
@@ -88,6 +94,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "apis.readiness.Decision": lambda: Decision(_listing()),
     "auth.bce.BceAuth": lambda: BceAuth("k", CANARY, CANARY),
     "auth.token.TokenAuth": lambda: TokenAuth(CANARY),
+    "hooks.exchange.Body": _body,
     "hooks.access.Access": lambda: _hook(BlsHook).access,
     "hooks.settings.ConnectionExtras": lambda: _hook(EoAnalysisHook).access.extras,
     "hooks.bls.BlsExtras": lambda: BlsExtras(proxy=SecretStr(PROXY), security_token=SecretStr(CANARY)),
@@ -107,7 +114,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
 }
 # Their whole state is a credential, and nothing of Airflow's stores them: they are refused rather than emptied.
 NOT_PICKLED = {
-    "apis.base.Answer", "auth.bce.BceAuth", "auth.token.TokenAuth", "hooks.access.Access",
+    "apis.base.Answer", "auth.bce.BceAuth", "auth.token.TokenAuth", "hooks.access.Access", "hooks.exchange.Body",
     "hooks.settings.ConnectionExtras",
     "hooks.bls.BlsExtras", "hooks.eo_analysis.EoAnalysisExtras", "hooks.bls.BlsHook",
     "hooks.eo_analysis.EoAnalysisHook",
@@ -168,32 +175,44 @@ def test_what_goes_through_the_database_is_harmless() -> None:
     assert_canary_free(trigger.serialize(), ready_event(_listing()), error_event(_error()), _listing().summary())
 
 
-# Classes that hold no secret, or show nothing of what they hold: those have no text of their own, and their locks,
-# sockets and clients cannot be pickled.
-HARMLESS = frozenset(
+# Classes that show nothing of what they hold, having no text of their own; what may be secret in it stands in HOLDERS.
+SILENT = frozenset(
     """
-    apis.base.Call apis.base.TaskApi apis.base.WireModel apis.bls.BlsApi apis.bls.DownloadTask
-    apis.bls.DownloadTaskPage apis.eo_analysis.EoAnalysisApi apis.readiness.LinkWatch auth.base.HeaderAuth
-    hooks.async_clients.AsyncClients hooks.base.TaskApiHook hooks.classic_form.ClassicForm hooks.exchange.Body
-    hooks.exchange.Exchange hooks.pace.Pace hooks.shared.SharedHook listing.TaskState listing.TaskStatus
-    operators.checkpoint.TaskStateCheckpoint operators.destination.Destination
-    operators.download.DownloadToObjectStorageOperator operators.links.DestinationLink redaction.NeverPickled
-    sensors.download_link.DownloadLinkSensor transfer.checkpoint.Checkpoint transfer.checkpoint.StoreCheckpoint
-    transfer.client.Response transfer.connection.BoundedResponse transfer.connection.Connection
-    transfer.connection.ConnectionBroken transfer.connection.EndlessLines transfer.digest.Digests
-    transfer.engine.Engine transfer.engine.Outcome transfer.file_transfer.Buffer transfer.file_transfer.FileTransfer
-    transfer.file_transfer.Piece transfer.file_transfer.Surroundings transfer.host_rules.HostRules
-    transfer.host_rules.UnknownHost transfer.job.DownloadJob transfer.job.Result transfer.job.Totals
-    transfer.manifest.Entry transfer.manifest.Manifest transfer.progress.Progress transfer.reader.Cancelled
-    transfer.reader.RetryPolicy transfer.sinks.base.Origin transfer.sinks.base.Sink transfer.sinks.base.Store
-    transfer.sinks.base.Stored transfer.sinks.journal.Journal transfer.sinks.local.LocalSink
-    transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink transfer.sinks.object_store.ObjectStore
-    transfer.sinks.s3.S3Store transfer.sinks.s3_line.Answer transfer.sinks.s3_line.Line
-    transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_requests.Tries
-    transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Record transfer.sinks.s3_uploads.Upload
-    transfer.sinks.s3_uploads.Uploads transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
+    apis.base.TaskApi apis.bls.BlsApi apis.eo_analysis.EoAnalysisApi auth.base.HeaderAuth
+    hooks.async_clients.AsyncClients hooks.base.TaskApiHook hooks.classic_form.ClassicForm hooks.exchange.Exchange
+    hooks.pace.Pace hooks.shared.SharedHook operators.checkpoint.TaskStateCheckpoint
+    operators.destination.Destination redaction.NeverPickled transfer.checkpoint.Checkpoint
+    transfer.checkpoint.StoreCheckpoint transfer.client.Response transfer.connection.BoundedResponse
+    transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer
+    transfer.file_transfer.FileTransfer transfer.host_rules.HostRules transfer.job.DownloadJob
+    transfer.progress.Progress transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.journal.Journal
+    transfer.sinks.local.LocalSink transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink
+    transfer.sinks.object_store.ObjectStore transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
+    transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Uploads
     """.split()  # noqa: SIM905
 )
+# Classes that show what they hold, and hold nothing secret, or nothing but what is silent or stands in HOLDERS.
+HARMLESS = frozenset(
+    """
+    apis.base.Call apis.base.WireModel apis.bls.DownloadTask apis.bls.DownloadTaskPage apis.readiness.LinkWatch
+    listing.TaskState listing.TaskStatus operators.download.DownloadToObjectStorageOperator
+    operators.links.DestinationLink sensors.download_link.DownloadLinkSensor transfer.connection.ConnectionBroken
+    transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
+    transfer.file_transfer.Surroundings transfer.host_rules.UnknownHost transfer.job.Result transfer.job.Totals
+    transfer.manifest.Entry transfer.manifest.Manifest transfer.reader.Cancelled transfer.reader.RetryPolicy
+    transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
+    transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
+    transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
+    """.split()  # noqa: SIM905
+)
+
+
+@pytest.mark.parametrize("name", sorted(SILENT))
+def test_what_is_called_silent_has_no_text_of_its_own(name: str) -> None:
+    module, _, cls = name.rpartition(".")
+    kind = getattr(importlib.import_module(f"{airflow_provider_taskdl.__name__}.{module}"), cls)
+    for method in ("__repr__", "__str__", "__format__"):
+        assert getattr(kind, method) is getattr(object, method)
 
 
 def _public_classes() -> Iterator[str]:
@@ -208,4 +227,4 @@ def _public_classes() -> Iterator[str]:
 
 def test_every_public_class_was_looked_at() -> None:
     errors = {name for name in _public_classes() if name.startswith("exceptions.")}  # all alike: they share their root
-    assert set(_public_classes()) - errors == (set(HOLDERS) - errors) | HARMLESS
+    assert set(_public_classes()) - errors == (set(HOLDERS) - errors) | SILENT | HARMLESS

@@ -1,7 +1,7 @@
-"""One hook, and so one client, for all who wait on an event loop for the same connection.
+"""One hook, and so one set of connections, for all who wait on an event loop for the same connection.
 
-Ten thousand waiting triggers with a client each would make as many TLS connections, and look their connection up as
-often. The connection is read again now and then, since a wait may outlast the credentials it began with.
+Ten thousand waiting triggers with a hook each would make as many TLS connections, and look theirs up as often. The
+connection is read again now and then, since a wait may outlast the credentials it began with.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SharedHook:
                     await hook.aclose()
 
     async def aclose(self) -> None:
-        """Close the client; what is still under way fails."""
+        """Close the clients; what is still under way fails."""
         hooks = {*self._calls, *([self._hook] if self._hook else [])}
         self._hook = None
         for hook in hooks:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.base import TaskApiHook
-from airflow_provider_taskdl.hooks.bls import BlsHook
-from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.hooks.bls import BlsExtras, BlsHook
+from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisExtras, EoAnalysisHook
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from tests.canary import CANARY
 from tests.fuzz.campaign import Several, every, family, hides, judge, texts
@@ -26,10 +26,7 @@ KNOWN: list[Any] = [
     "bj", "bj.evil.example/", f"http://u:{CANARY}@proxy.example:3128", f"https://{CANARY}@p", f"socks5://u:{CANARY}@p",
     f"http://u:{CANARY}@[broken", f"http://u:{CANARY}@p:99999", CANARY, {"a": CANARY}, [CANARY],
 ]  # fmt: skip
-NAMES = [
-    "timeout", "verify", "proxy", "allowed_link_hosts", "check_status", "region", "security_token", "header_name",
-    "header_prefix", "unknown", "",
-]  # fmt: skip
+NAMES = [*sorted({*BlsExtras.model_fields, *EoAnalysisExtras.model_fields}), "unknown", ""]
 _values = st.one_of(st.sampled_from(KNOWN), texts, st.integers(), st.floats(), st.lists(texts, max_size=2))
 _extra = st.one_of(
     st.dictionaries(st.sampled_from(NAMES), _values, max_size=4).map(json.dumps),
@@ -79,6 +76,7 @@ def test_any_connection_can_be_used_or_says_why_not(
     hides(repr(access), str(access), repr(access.extras), repr(access.auth), repr(hook))
     assert httpx.URL(access.base_url).scheme in ("http", "https")
     assert 0 < access.extras.timeout <= 86400
+    assert access.extras.requests_per_second is None or 0.1 <= access.extras.requests_per_second <= 1e6
     HostRules(access.host, access.extras.allowed_link_hosts)
     if settings["proxy"] is not None:
         httpx.Proxy(settings["proxy"])
