@@ -49,7 +49,10 @@ class TaskStateCheckpoint:
         beside = self._beside.load(remote_task_id)
         text = self._ask("get", _KEY)
         own = parse_entries(text if isinstance(text, str) else None, remote_task_id)
-        return None if beside is None and own is None else {**(beside or {}), **(own or {})}
+        if beside is None or own is None:
+            return beside if own is None else own
+        # Whichever is newer: it changes where it is written when the list outgrows one place, or that one fails.
+        return {**beside, **{name: e for name, e in own.items() if name not in beside or e.time >= beside[name].time}}
 
     def save(self, remote_task_id: str, entries: Sequence[Entry]) -> None:
         """Remember what has arrived."""

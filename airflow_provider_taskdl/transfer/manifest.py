@@ -7,10 +7,9 @@ under another name, is the checkpoint from which a later try goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Store
 
@@ -35,7 +34,7 @@ class Entry(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     source_etag: str | None = None
     path: str
-    time: datetime
+    time: AwareDatetime
     outcome: Literal["fetched", "skipped"] = "fetched"
     stored_version: str | None = None
 

@@ -74,7 +74,8 @@ def test_fields_of_a_friendly_later_writer_are_let_be() -> None:
         document(files=None), document(files={}), document(files=[None]), document(files=[{}]),
         *(document(files=[{**GOOD, name: value}]) for name, value in [
             ("size", -1), ("size", "many"), ("size", 1.5), ("size", None), ("sha256", "0" * 63), ("sha256", "G" * 64),
-            ("sha256", ""), ("name", None), ("path", 5), ("time", "yesterday"), ("outcome", "failed"),
+            ("sha256", ""), ("name", None), ("path", 5), ("time", "yesterday"),
+            ("time", "2025-01-01T00:00:00"), ("outcome", "failed"),
         ]),
     ],
 )  # fmt: skip
