@@ -20,7 +20,6 @@ from typing import Any
 
 import boto3
 from botocore.client import Config
-from botocore.exceptions import ClientError
 
 from benchmarks import peers
 from benchmarks.measure import Failed
@@ -167,7 +166,7 @@ def _uploads(job: Job) -> list[Any]:
     )  # fmt: skip
     try:
         found: list[Any] = client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
-    except ClientError:  # this server's way to say that there are none
+    except client.exceptions.NoSuchUpload:  # this server's way to say that there are none
         return []
     return found
 

@@ -77,6 +77,11 @@ class _Marks:
     def kills(self) -> str:
         return kills_of(self._results / "kills.json")
 
+    def killed(self, fact: str) -> str:
+        """A number of MiB that the kills were made with: of the file (``mib``), or that may come twice."""
+        path = self._results / "kills.json"
+        return f"{json.loads(path.read_text())[fact]} MiB" if path.exists() else "(not measured yet)"
+
     def machine(self) -> str:
         """What was measured on."""
         said = {

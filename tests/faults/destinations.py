@@ -22,7 +22,7 @@ from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import Tries
-from tests.s3 import LOST, Fault, S3Front, Seen
+from tests.s3 import LOST, Fault, S3Front, Seen, uploads_in
 
 _TRIES = Tries(count=4, base=0.01, cap=0.02)
 _TMPFS_BYTES = 32 * 1024
@@ -209,12 +209,7 @@ class Bucket(Destination):
         self._admin.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=data)
 
     def uploads(self) -> list[str]:
-        try:
-            found = self._admin.list_multipart_uploads(Bucket=self.bucket)
-        except self._admin.exceptions.ClientError:  # this server's word for "none yet"
-            return []
-        keys = [upload["Key"] for upload in found.get("Uploads", [])]
-        return [key for key in keys if key.startswith(f"{self.prefix}/")]
+        return [key for key in uploads_in(self._admin, self.bucket) if key.startswith(f"{self.prefix}/")]
 
     def call_after_changes(self, look: Callable[[], None]) -> None:
         self._front.after = look

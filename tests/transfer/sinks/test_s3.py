@@ -15,7 +15,7 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import Tries
-from tests.s3 import S3Front, S3Server, s3_front, s3_server
+from tests.s3 import S3Front, S3Server, s3_front, s3_server, uploads_in
 
 __all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
@@ -48,11 +48,7 @@ class Rig:
         return content
 
     def uploads(self) -> list[str]:
-        try:
-            found = self.admin.list_multipart_uploads(Bucket=self.bucket)
-        except self.admin.exceptions.ClientError:  # this server's word for "none yet"
-            return []
-        return [upload["Key"] for upload in found.get("Uploads", [])]
+        return uploads_in(self.admin, self.bucket)
 
     def put(self, name: str, data: bytes) -> None:
         self.admin.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=data)

@@ -1,0 +1,52 @@
+"""What the benchmarks say of kills: numbers from the results, and no uploads only where there are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from benchmarks import kills, report
+from tests.s3 import KEY, SECRET, S3Server, s3_server, uploads_in
+
+__all__ = ["s3_server"]
+
+
+def test_the_section_on_kills_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = report.TEMPLATE.read_text().partition("## 6. Kills")[2].partition("\n## ")[0]
+    (tmp_path / "template").write_text(section)
+    (tmp_path / "kills.json").write_text(json.dumps({"mib": 7, "allowed_mib": 3, "kept": []}))
+    for name in ("template", "plots", "document"):
+        monkeypatch.setattr(report, name.upper(), tmp_path / name)
+    report.write(tmp_path)
+    written = (tmp_path / "document").read_text()
+    assert "a file of 7 MiB" in written
+    assert "one more, 3 MiB" in written
+    assert "GiB" not in written
+
+
+@pytest.mark.s3
+def test_only_the_servers_word_for_no_uploads_means_that_there_are_none(s3_server: S3Server) -> None:
+    client = s3_server.client()
+    assert uploads_in(client, s3_server.bucket()) == []
+    with pytest.raises(ClientError):
+        uploads_in(client, "no-such-bucket")
+    client.close()
+
+
+@pytest.mark.s3
+def test_a_refusal_is_not_taken_for_no_uploads_after_a_kill(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job: Any = SimpleNamespace(store=SimpleNamespace(endpoint=s3_server.url), servers=SimpleNamespace(certificate="-"))
+    monkeypatch.setattr(kills, "ACCESS_KEY", "unknown")
+    with pytest.raises(ClientError):
+        kills._uploads(job)
+    monkeypatch.setattr(kills, "ACCESS_KEY", KEY)
+    monkeypatch.setattr(kills, "SECRET_KEY", SECRET)
+    monkeypatch.setattr(kills, "BUCKET", s3_server.bucket())
+    assert kills._uploads(job) == []
