@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_taskdl.exceptions import DestinationExistsError, IntegrityError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import Sink, Store, Stored
 
@@ -23,7 +23,7 @@ def publish(
     :param announced: What the file host says of them.
     :raises IntegrityError: A digest differs from the announced one; the file is not there.
     :raises DestinationExistsError: There is another one, and it is not to be replaced.
-    :raises DestinationError: The store refused.
+    :raises DestinationError: The store refused, or another process has replaced the file meanwhile.
     """
     if digests is None:
         try:
@@ -31,11 +31,7 @@ def publish(
         except DestinationExistsError:
             sink.abort()  # whoever came too late under a name never comes back for it
             raise
-        try:
-            return stored, store.sha256(name, announced)
-        except IntegrityError:
-            store.remove_small(name)
-            raise
+        return stored, _read_back(name, store, stored, announced)
     digests.verify()
     try:
         return sink.commit(), digests.sha256
@@ -47,3 +43,17 @@ def publish(
     if there is None or there.size != size or store.sha256(name) != digests.sha256:
         raise problem
     return there, digests.sha256
+
+
+def _read_back(name: str, store: Store, stored: Stored, announced: Mapping[str, str]) -> str:
+    """Return a published file's sha256; remove the file if a digest differs, but not what others put in its place."""
+    try:
+        sha256, wrong = store.sha256(name, announced), None
+    except IntegrityError as error:
+        sha256, wrong = "", error
+    if store.find([name]).get(name) != stored:
+        raise DestinationError("another process has replaced or removed the file while it was read back")
+    if wrong is not None:
+        store.remove_small(name)
+        raise wrong
+    return sha256

@@ -42,7 +42,7 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 MANIFEST = {"version": 1, "remote_task_id": TASK, "files": [_entry("a"), _entry("b")]}
-RECORD = {"version": 1, "bucket": "b", "key": "p/f", "upload_id": "u-1", "part_size": PART, **asdict(ORIGIN)}
+RECORD = {"version": 1, "bucket": "b", "key": "p/f", "upload_id": "u", "mark": "m", "part_size": PART, **asdict(ORIGIN)}
 HEADER = {"version": 1, "part_size": PART, "origin": asdict(ORIGIN)}
 _scalars = st.one_of(st.sampled_from([*POISON, 1, 2, 10, PART, "a", "b", "../b", "b/../a", TASK, "t-2"]), texts)
 _change = st.tuples(
@@ -88,15 +88,21 @@ class Bucket:
 
     def pages(self, operation: str, **params: Any) -> Iterator[Any]:
         if operation == "list_objects_v2":
-            yield {"Contents": [{"Key": Uploads(self, "b", "p/")._place("f")}]}  # type: ignore[arg-type]
+            yield {"Contents": [{"Key": Uploads(self, "b", "p/")._group("f") + "-m.json"}]}  # type: ignore[arg-type]
         elif self._parts is None:
             raise DestinationError("no such upload", code="NoSuchUpload")
         else:
             yield {"Parts": [{"PartNumber": number, "Size": size, "ETag": "e"} for number, size in self._parts]}
 
+    def read(self, answer: Any, key: str) -> bytes:
+        content: bytes = answer["Body"].read()
+        return content
+
     def call(self, operation: str, **params: Any) -> Any:
         if operation == "abort_multipart_upload":
             self.aborted.append((params["Key"], params["UploadId"]))
+        if operation == "head_object":
+            return {"ContentLength": ORIGIN.size, "Metadata": {"taskdl-upload": "m"}}
         return {"Body": io.BytesIO(self._record)}
 
 
@@ -112,11 +118,13 @@ def test_any_upload_record_is_gone_on_with_only_for_the_same_file(
     content: bytes, parts: list[tuple[int, int]] | None, origin: Origin
 ) -> None:
     bucket = Bucket(content, parts)
+    uploads = Uploads(bucket, "b", "p/")  # type: ignore[arg-type]
     try:
-        upload = Uploads(bucket, "b", "p/").resume("f", origin, PART)  # type: ignore[arg-type]
+        upload = uploads.resume("f", origin, PART)
     except TaskDownloadError as error:
         judge(error)
         return
+    uploads.settle("f")
     assert all(key == "p/f" for key, _ in bucket.aborted), "an upload that is not ours"
     if upload is not None:
         assert Record.model_validate_json(content).origin == origin == ORIGIN

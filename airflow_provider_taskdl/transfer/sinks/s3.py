@@ -13,8 +13,8 @@ from typing import Any
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
-from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries
-from airflow_provider_taskdl.transfer.sinks.s3_sink import S3Sink, stored_as
+from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries, stored_as
+from airflow_provider_taskdl.transfer.sinks.s3_sink import S3Sink
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, MISSING, Uploads
 
 _MIB = 1024 * 1024
@@ -106,16 +106,10 @@ class S3Store:
             if error.code in MISSING:
                 return None
             raise
-        with answer["Body"] as body:
-            if int(answer["ContentLength"]) > _MAX_SMALL:
-                return None
-            try:
-                content: bytes = body.read()
-            except Exception as error:  # noqa: BLE001
-                problem = f"the object cannot be read: {type(error).__name__}"
-            else:
-                return content
-        raise DestinationError(problem, target=self.requests.target(self.prefix + name))
+        if int(answer["ContentLength"]) > _MAX_SMALL:
+            answer["Body"].close()
+            return None
+        return self.requests.read(answer, self.prefix + name)
 
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step."""

@@ -17,6 +17,7 @@ from typing import Any
 from airflow_provider_taskdl.backoff import full_jitter, parse_retry_after
 from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
+from airflow_provider_taskdl.transfer.sinks.base import Stored
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line, StaleConnection, line_like
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,22 @@ class S3Requests:
         except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
             problem = _as_error(error, self.target(params.get("Key", "")))
         raise problem  # outside the handler: what it caught may quote the request
+
+    def read(self, answer: Any, key: str) -> bytes:
+        """Return the content of a small object.
+
+        :param answer: Of ``get_object``.
+        :param key: The object.
+        :raises DestinationError: It cannot be read.
+        """
+        with answer["Body"] as body:
+            try:
+                content: bytes = body.read()
+            except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
+                problem = f"the object cannot be read: {type(error).__name__}"
+            else:
+                return content
+        raise DestinationError(problem, target=self.target(key))
 
     def pages(self, operation: str, **params: Any) -> Iterator[Any]:
         """Call the client until the store has no more to list.
@@ -147,6 +164,11 @@ class S3Requests:
         stop.set()
         if (line := self._line) is not None:
             line.wake(stop)
+
+
+def stored_as(size: int, etag: str | None) -> Stored:
+    """Return what the store says of an object, by its ETag."""
+    return Stored(size, f"etag:{etag}".replace('"', "") if etag else None)
 
 
 def _as_error(error: Exception, target: str) -> DestinationError:

@@ -7,8 +7,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
+from airflow_provider_taskdl.transfer.sinks.s3_requests import stored_as
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import Upload
 from airflow_provider_taskdl.transfer.stop import Stop
 
@@ -94,7 +95,7 @@ class S3Sink:
         self._buffer = bytearray()
         if self._upload is not None and not (keep and self._origin.is_certain):
             with suppress(Exception):
-                self._store.uploads.end(self._name, self._upload)
+                self._store.uploads.end(self._upload)
 
     def _length(self, number: int) -> int:
         """Return how many bytes a part has."""
@@ -119,7 +120,7 @@ class S3Sink:
     def _begin_anew(self) -> None:
         self._buffer, self._position, self._next = bytearray(), 0, 1
         if self._upload is not None:  # not every store takes other bytes for a part that it has
-            self._store.uploads.end(self._name, self._upload)
+            self._store.uploads.end(self._upload)
             self._upload, self._held = None, frozenset()
 
     def _flush(self) -> None:
@@ -182,15 +183,18 @@ class S3Sink:
         if not upload.is_published:
             try:
                 self._store.publish(self._name, self._replace, request)
-            except DestinationError as error:
-                if error.code != "NoSuchUpload" or not self._store.uploads.was_completed(self._name, upload):
+            except (DestinationError, DestinationExistsError) as error:
+                # Both are what a try meets whose forerunner was done and only its answer lost.
+                is_late = isinstance(error, DestinationExistsError) or error.code == "NoSuchUpload"
+                if not is_late or self._store.uploads.published(upload, size) is None:
                     raise
         self._done = True
-        stored = self._store.head(self._name)
-        if stored is None or stored.size != size:
-            has = "nothing" if stored is None else f"{stored.size} bytes"
+        # Its own mark tells it from what another process may have put there since.
+        stored = self._store.uploads.published(upload, size, unmarked=not upload.is_published)
+        if stored is None:
             raise DestinationError(
-                f"{size} bytes were written, the store has {has}", target=self._store.requests.target(self._key)
+                f"the store has not the {size} bytes that were written, or no longer",
+                target=self._store.requests.target(self._key),
             )
         return stored
 
@@ -200,8 +204,3 @@ class S3Sink:
             raise DestinationError(
                 f"{size} of {wanted} bytes were written", target=self._store.requests.target(self._key)
             )
-
-
-def stored_as(size: int, etag: str | None) -> Stored:
-    """Return what the store says of an object, by its ETag."""
-    return Stored(size, f"etag:{etag}".replace('"', "") if etag else None)

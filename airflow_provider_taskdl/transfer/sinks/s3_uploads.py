@@ -1,6 +1,7 @@
 """Unfinished multipart uploads, and the small records by which a later process finds them again.
 
-The store lists uploads too, but not whose they are: one that no record of ours names is never touched.
+Each upload has a record of its own, so that two processes at one file do not lose sight of each other's. The store
+lists uploads too, but not whose they are: one that no record of ours names is never touched.
 """
 
 from __future__ import annotations
@@ -8,23 +9,30 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_taskdl.exceptions import DestinationError
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin
-from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests
+from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored
+from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, stored_as
 
 MAX_PARTS = 10_000
 # Besides the plain answer "there is none"; a HEAD has no body that could say more.
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+# An object without a first byte.
+_EMPTY = frozenset({"416", "InvalidRange"})
 _FOLDER = f"{OWN_FOLDER}/uploads/"
 _MAX_RECORD = 64 * 1024
 # In the object's metadata: by which upload it came.
 _MARK = "taskdl-upload"
+# After so long without a new part an upload's process is taken for dead.
+_QUIET = timedelta(minutes=5)
 
 
 class Record(BaseModel):
@@ -36,7 +44,7 @@ class Record(BaseModel):
     bucket: str
     key: str
     upload_id: str = Field(min_length=1, max_length=4096)
-    mark: str = Field(default="", max_length=64)
+    mark: str = Field(min_length=1, max_length=64)
     part_size: int = Field(gt=0)
     size: int | None = Field(default=None, ge=0)
     etag: str | None = None
@@ -52,16 +60,30 @@ class Record(BaseModel):
 class Upload:
     """A multipart upload.
 
-    :param id: The store's name for it.
-    :param part_size: Bytes of each part but the last.
+    :param place: Its record's key.
+    :param record: What the record says.
     :param parts: Number → size and ETag of what the store has.
-    :param is_published: Whether the upload was completed, by a process that did not live to tell.
+    :param is_gone: Whether the store does not know it any more: it was completed or aborted.
+    :param is_published: Whether it was completed, by a process that did not live to tell.
+    :param is_quiet: Whether nothing of it has come for long.
     """
 
-    id: str
-    part_size: int
+    place: str
+    record: Record
     parts: dict[int, tuple[int, str]] = field(default_factory=dict)
+    is_gone: bool = False
     is_published: bool = False
+    is_quiet: bool = False
+
+    @property
+    def id(self) -> str:
+        """The store's name for it."""
+        return self.record.upload_id
+
+    @property
+    def part_size(self) -> int:
+        """Bytes of each part but the last."""
+        return self.record.part_size
 
 
 class Uploads:
@@ -75,7 +97,10 @@ class Uploads:
     def __init__(self, requests: S3Requests, bucket: str, prefix: str) -> None:
         self._requests, self._bucket, self._prefix = requests, bucket, prefix
         self._lock = threading.Lock()
-        self._known: set[str] | None = None
+        self._looked = False
+        self._known: dict[str, set[str]] = {}  # a file's records
+        self._own: set[str] = set()  # records of uploads that this process began or went on with
+        self._seen: dict[str, dict[int, tuple[int, str]]] = {}  # what others had when their file was begun here
 
     def look(self) -> None:
         """List the records once, so that a file without one costs no request.
@@ -83,31 +108,30 @@ class Uploads:
         :raises DestinationError: The store refused.
         """
         pages = self._requests.pages("list_objects_v2", Prefix=f"{self._prefix}{_FOLDER}")
-        known = {entry["Key"] for page in pages for entry in page.get("Contents", ())}
+        places = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
         with self._lock:
-            self._known = known
+            for place in places:
+                self._known.setdefault(_group_of(place), set()).add(place)
+        self._looked = True
 
     def resume(self, name: str, origin: Origin, part_size: int) -> Upload | None:
         """Return what an earlier process has left of a file, if that is certainly the same version.
 
-        What is left of another version is aborted.
+        What is not gone on with stays until the file is there, see :meth:`settle`: its process may be alive.
 
         :param name: The file.
         :param origin: Its version at the host.
         :param part_size: The longest part that may be held in memory.
         :raises DestinationError: The store refused.
         """
-        record = self._read(name)
-        if record is None:
-            return None
-        if origin.is_certain and record.origin == origin and record.part_size <= part_size:
-            upload = Upload(record.upload_id, record.part_size)
-            fits = -(-(origin.size or 0) // record.part_size) <= MAX_PARTS
-            if fits and (self._find_parts(upload, record) or self._find_object(upload, record)):
-                return upload
-        with suppress(DestinationError):  # it may be gone, and a new one is begun in any case
-            self.end(name, Upload(record.upload_id, record.part_size))
-        return None
+        found = [upload for place in self._places(name) if (upload := self._examine(name, place)) is not None]
+        usable = [upload for upload in found if self._is_usable(upload, origin, part_size)]
+        best = max(usable, key=lambda upload: len(upload.parts), default=None)
+        with self._lock:
+            self._seen.update((upload.place, upload.parts) for upload in found if upload is not best)
+            if best is not None:
+                self._own.add(best.place)
+        return best
 
     def begin(self, name: str, origin: Origin, part_size: int) -> Upload:
         """Begin an upload and write its record.
@@ -116,106 +140,137 @@ class Uploads:
         """
         key, mark = self._prefix + name, uuid.uuid4().hex
         upload_id = self._requests.call("create_multipart_upload", Key=key, Metadata={_MARK: mark})["UploadId"]
-        upload = Upload(upload_id, part_size)
+        place = f"{self._group(name)}-{mark}.json"
+        upload = Upload(place, Record(
+            bucket=self._bucket, key=key, upload_id=upload_id, mark=mark, part_size=part_size,
+            size=origin.size, etag=origin.etag, modified=origin.modified,
+        ))  # fmt: skip
         try:
-            record = Record(
-                bucket=self._bucket, key=key, upload_id=upload_id, mark=mark, part_size=part_size,
-                size=origin.size, etag=origin.etag, modified=origin.modified,
-            )  # fmt: skip
-            place = self._place(name)
-            self._requests.put("put_object", memoryview(record.model_dump_json().encode()), Key=place)
-            with self._lock:
-                if self._known is not None:
-                    self._known.add(place)
+            self._requests.put("put_object", memoryview(upload.record.model_dump_json().encode()), Key=place)
         except BaseException:
             with suppress(Exception):
-                self.end(name, upload)
+                self.end(upload)
             raise
+        with self._lock:
+            self._own.add(place)
+            self._known.setdefault(_group_of(place), set()).add(place)
         return upload
 
-    def end(self, name: str, upload: Upload) -> None:
+    def end(self, upload: Upload) -> None:
         """Abort an upload and remove its record.
 
         :raises DestinationError: The store refused; the record stays.
         """
+        with self._lock:
+            self._own.discard(upload.place)
         try:
-            self._requests.call("abort_multipart_upload", Key=self._prefix + name, UploadId=upload.id)
+            self._requests.call("abort_multipart_upload", Key=upload.record.key, UploadId=upload.id)
         except DestinationError as error:
             if error.code not in MISSING | {"NoSuchUpload"}:
                 raise
-        self._forget(name)
+        self._requests.call("delete_object", Key=upload.place)
+        with self._lock:
+            self._known.get(_group_of(upload.place), set()).discard(upload.place)
 
-    def was_completed(self, name: str, upload: Upload) -> bool:
-        """Tell whether an upload that the store does not know any more has become the file: only its answer was lost.
+    def published(self, upload: Upload, size: int, *, unmarked: bool = False) -> Stored | None:
+        """Return what the store says of the object that an upload has become; ``None`` if it is none, or another's.
 
-        :param name: The file.
-        :param upload: Its upload.
+        :param upload: The upload.
+        :param size: Its bytes.
+        :param unmarked: Whether an object without any mark will do: some stores do not keep them.
         :raises DestinationError: The store refused.
         """
-        record = self._read(name)
-        return record is not None and record.upload_id == upload.id and self._find_object(upload, record)
+        try:
+            answer = self._requests.call("head_object", Key=upload.record.key)
+        except DestinationError as error:
+            if error.code in MISSING:
+                return None
+            raise
+        marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        mark = marks.get(_MARK, upload.record.mark if unmarked else None)
+        stored = stored_as(int(answer["ContentLength"]), answer.get("ETag"))
+        return stored if mark == upload.record.mark and stored.size == size else None
 
     def settle(self, name: str) -> None:
-        """Remove the record of an upload that was completed, if there is one. Never raises.
+        """Remove the records of a file that is there. Never raises.
+
+        An upload of another process that is still there is aborted if that process seems to be dead: nothing came since
+        the file was begun here, or for long.
 
         :param name: The file, which a checkpoint speaks of by now.
         """
-        if self._known and self._place(name) in self._known:
-            with suppress(DestinationError):  # one that stays speaks of an upload that is no more
-                self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        place = self._place(name)
-        self._requests.call("delete_object", Key=place)
+        if not self._known:
+            return
         with self._lock:
-            if self._known is not None:
-                self._known.discard(place)
+            places = self._known.pop(self._group(name), ())
+        for place in places:
+            with suppress(DestinationError):  # one that stays is for the next process to judge
+                upload = None if place in self._own else self._examine(name, place)
+                if upload is None or upload.is_gone:
+                    self._requests.call("delete_object", Key=place)
+                elif upload.is_quiet or upload.parts == self._seen.get(place):
+                    self.end(upload)
 
-    def _place(self, name: str) -> str:
-        return f"{self._prefix}{_FOLDER}{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-
-    def _read(self, name: str) -> Record | None:
-        if self._known is None:
+    def _places(self, name: str) -> Iterable[str]:
+        if not self._looked:
             self.look()
-        place = self._place(name)
-        if place not in (self._known or ()):
-            return None
-        try:
-            content = self._requests.call("get_object", Key=place, Range=f"bytes=0-{_MAX_RECORD}")["Body"].read()
-            record = Record.model_validate_json(content)
-        except (DestinationError, ValidationError):
-            return None  # damaged or unreadable: it is overwritten by the next
-        # One that was copied here along with the files speaks of another place's upload.
-        return record if (record.bucket, record.key) == (self._bucket, self._prefix + name) else None
+        with self._lock:
+            return tuple(self._known.get(self._group(name), ()))
 
-    def _find_parts(self, upload: Upload, record: Record) -> bool:
-        """Fill in what the store has of an upload; False if that is nothing, or not what we sent."""
-        size = record.size or 0
+    def _group(self, name: str) -> str:
+        return f"{self._prefix}{_FOLDER}{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+    def _examine(self, name: str, place: str) -> Upload | None:
+        """Return the upload that a record speaks of, as it is now; ``None`` if the record says nothing of use.
+
+        :raises DestinationError: The store refused.
+        """
+        try:
+            answer = self._requests.call("get_object", Key=place, Range=f"bytes=0-{_MAX_RECORD}")
+            record = Record.model_validate_json(self._requests.read(answer, place))
+        except ValidationError:
+            return None
+        except DestinationError as error:
+            if error.code in MISSING | _EMPTY:
+                return None
+            raise
+        # One that was copied here along with the files speaks of another place's upload.
+        if (record.bucket, record.key) != (self._bucket, self._prefix + name):
+            return None
+        upload, now = Upload(place, record), _now(answer)
+        last = answer.get("LastModified", now)
         try:
             for page in self._requests.pages("list_parts", Key=record.key, UploadId=record.upload_id):
                 for part in page.get("Parts", ()):
-                    number, length = int(part["PartNumber"]), int(part["Size"])
-                    if length != min(record.part_size, size - (number - 1) * record.part_size):
-                        return False
-                    upload.parts[number] = (length, part["ETag"])
+                    upload.parts[int(part["PartNumber"])] = (int(part["Size"]), part["ETag"])
+                    last = max(last, part.get("LastModified", last))
         except DestinationError as error:
-            if error.code in MISSING | {"NoSuchUpload"}:
-                return False
-            raise
-        return True
+            if error.code not in MISSING | {"NoSuchUpload"}:
+                raise
+            upload.is_gone = True
+        upload.is_quiet = now - last > _QUIET
+        return upload
 
-    def _find_object(self, upload: Upload, record: Record) -> bool:
-        """Tell whether an upload was completed, and fill in all parts if so."""
-        try:
-            answer = self._requests.call("head_object", Key=record.key)
-        except DestinationError as error:
-            if error.code in MISSING:
-                return False
-            raise
-        marks = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-        if not record.mark or marks.get(_MARK) != record.mark or int(answer["ContentLength"]) != record.size:
+    def _is_usable(self, upload: Upload, origin: Origin, part_size: int) -> bool:
+        """Tell whether an upload can become the file; fill in all parts of one that has."""
+        record, size, length = upload.record, origin.size or 0, upload.record.part_size
+        if not origin.is_certain or record.origin != origin or length > part_size or -(-size // length) > MAX_PARTS:
             return False
-        for number, start in enumerate(range(0, record.size, record.part_size), 1):
-            upload.parts[number] = (min(record.part_size, record.size - start), "")
-        upload.is_published = True
-        return True
+        lengths = {number: min(length, size - start) for number, start in enumerate(range(0, size, length), 1)}
+        if upload.is_gone:
+            if self.published(upload, size) is None:
+                return False
+            upload.parts, upload.is_published = {number: (count, "") for number, count in lengths.items()}, True
+        return all(lengths.get(number) == count for number, (count, _) in upload.parts.items())
+
+
+def _group_of(place: str) -> str:
+    return place.rpartition("-")[0]
+
+
+def _now(answer: Any) -> datetime:
+    """Return the time by the store's own clock, or by ours if it does not say."""
+    try:
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(timezone.utc)
+    except (KeyError, ValueError):
+        return datetime.now(timezone.utc)

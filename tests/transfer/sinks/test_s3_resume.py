@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import airflow_provider_taskdl
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.transfer.publish import publish
+from airflow_provider_taskdl.transfer.sinks import s3_uploads
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
-from tests.s3 import KEY, SECRET, S3Front, S3Server, s3_front, s3_server
+from tests.s3 import KEY, LOST, SECRET, Fault, S3Front, S3Server, Seen, s3_front, s3_server
 from tests.transfer.sinks.test_s3 import DATA, FAST, ORIGIN, PART, Rig, write_parts
 
 __all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
 FOLDER = "_taskdl/uploads/"
+OTHER = bytes(byte ^ 1 for byte in DATA)
 
 
 @pytest.fixture
@@ -118,12 +124,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 )
 def test_parts_of_another_version_are_given_up(rig: Rig, origin: Origin) -> None:
     begin(rig)
-    if origin.size is None:
-        sink = rig.open(origin=origin)
-        assert not sink.holds(0, PART)
-        sink.abort()
-    else:
-        assert finish(rig, origin) == list(range(1, 12))
+    assert finish(rig, origin) == list(range(1, 12))
     assert rig.uploads() == []
 
 
@@ -139,7 +140,13 @@ def test_parts_longer_than_may_be_held_in_memory_are_given_up(rig: Rig) -> None:
     begin(rig)
     sink = rig.store.open("f", ORIGIN, part_size=PART // 2, replace=True)
     assert (sink.part_size, sink.holds(0, PART)) == (PART // 2, False)
+    for start in range(0, len(DATA), PART // 2):
+        sink.write(start, memoryview(DATA)[start : start + PART // 2])
+    sink.commit()
+    rig.store.settle(["f"])
+    assert rig.content("f") == DATA
     assert rig.uploads() == []
+    assert rig.names() == {"f"}
 
 
 def test_shorter_parts_are_gone_on_with(rig: Rig) -> None:
@@ -188,9 +195,157 @@ def test_uploads_of_others_are_left_alone(rig: Rig) -> None:
     assert rig.uploads() == [f"{rig.prefix}/f"]
 
 
+def at_once(rig: Rig, *parts: range) -> list[Any]:
+    """Let processes begin the same file, none of which knows of the others."""
+    stores = [rig.new() for _ in parts]
+    for store in stores:
+        store.prepare(0)
+    sinks = [store.open("f", ORIGIN, part_size=PART, replace=True) for store in stores]
+    for sink, only in zip(sinks, parts, strict=True):
+        write_parts(sink, only=only)
+    return sinks
+
+
+def test_who_ends_first_does_not_hide_the_upload_of_another(rig: Rig) -> None:
+    first, second = at_once(rig, range(11), range(4))
+    first.commit()
+    first._store.settle(["f"])
+    assert rig.uploads() == [f"{rig.prefix}/f"]
+    second.abort(keep=True)  # killed
+    rig.front.seen.clear()
+    assert finish(rig) == list(range(5, 12))
+    assert rig.uploads() == []
+
+
+def test_who_gives_up_does_not_hide_the_upload_of_another(rig: Rig) -> None:
+    first, second = at_once(rig, range(2), range(4))
+    first.abort()
+    second.abort(keep=True)
+    rig.front.seen.clear()
+    assert finish(rig) == list(range(5, 12))
+    assert rig.uploads() == []
+
+
+def test_of_several_uploads_the_longest_is_gone_on_with_and_the_others_end(rig: Rig) -> None:
+    for sink in at_once(rig, range(2), range(7), range(4)):
+        sink.abort(keep=True)
+    rig.front.seen.clear()
+    assert finish(rig) == [8, 9, 10, 11]
+    assert rig.uploads() == []
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, Origin(len(DATA), '"other"')])
+def test_an_upload_of_a_process_that_lives_is_left_to_it(rig: Rig, origin: Origin) -> None:
+    first, *killed = at_once(rig, range(2), *[range(4)] * (origin == ORIGIN))
+    for sink in killed:  # of the same version: it is gone on with, because it has more parts
+        sink.abort(keep=True)
+    rig.store = rig.new()
+    sink = rig.open(origin=origin)
+    for number in range(11):
+        if not sink.holds(number * PART, min((number + 1) * PART, len(DATA))):
+            write_parts(sink, only=range(number, number + 1))
+    write_parts(first, only=range(2, 5))
+    sink.commit()
+    rig.store.settle(["f"])
+    write_parts(first, only=range(5, 11))
+    first.commit()
+    first._store.settle(["f"])
+    assert rig.content("f") == DATA
+    assert rig.names() == {"f"}
+    assert rig.uploads() == []
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_where_a_file_is_there_an_upload_of_it_ends_when_nothing_comes_for_long(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, quiet: bool
+) -> None:
+    killed, other = at_once(rig, range(2), range(11))
+    killed.abort(keep=True)
+    other.commit()
+    other._store.settle(["f"])
+    if quiet:
+        monkeypatch.setattr(s3_uploads, "_QUIET", timedelta(minutes=-1))  # as if that time had passed
+    rig.store = rig.new()
+    rig.store.prepare(0)
+    rig.store.settle(["f"])
+    assert len(rig.uploads()) == (0 if quiet else 1)
+    assert len(rig.names() - {"f"}) == (0 if quiet else 1)
+
+
+def test_a_later_process_finds_all_parts_of_what_was_completed_before_a_kill(rig: Rig) -> None:
+    sink = rig.open()
+    write_parts(sink)
+    sink.commit()
+    rig.store = rig.new()
+    rig.front.seen.clear()
+    assert finish(rig) == []
+
+
 def test_a_record_holds_no_secret(rig: Rig) -> None:
     facts = json.loads(rig.content(begin(rig)))
     assert set(facts) == {"version", "bucket", "key", "upload_id", "mark", "part_size", "size", "etag", "modified"}
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_lost_answer_is_no_reason_to_refuse_ones_own_file(rig: Rig, replaced: bool) -> None:
+    begin(rig)
+    sink = rig.open(replace=False)
+    write_parts(sink, only=range(4, 11))
+    answers = iter([LOST])
+
+    def lose(seen: Seen) -> Fault | None:
+        if seen.method != "POST" or "uploadId=" not in seen.query:
+            return None
+        return next(answers, (412, b"<Error><Code>PreconditionFailed</Code></Error>"))
+
+    rig.front.rule = lose
+    if replaced:
+        rig.front.after = lambda: rig.put("f", DATA)  # without the mark: by somebody else
+        with pytest.raises(DestinationExistsError):
+            sink.commit()
+    else:
+        assert sink.commit() == rig.store.find(["f"])["f"]
+    assert rig.content("f") == DATA
+
+
+def replace_by(rig: Rig, data: bytes) -> None:
+    """Let another process publish another version of the file."""
+    store = S3Store(rig.admin, rig.bucket, rig.prefix, min_part_size=1, tries=FAST)
+    sink = store.open("f", Origin(len(data), '"other"'), part_size=PART, replace=True)
+    write_parts(sink, data)
+    sink.commit()
+
+
+def test_what_another_process_has_published_since_is_not_taken_for_ones_own(rig: Rig) -> None:
+    sink = rig.open()
+    write_parts(sink)
+
+    def replace_it() -> None:
+        if rig.front.seen[-1].method == "POST":
+            replace_by(rig, OTHER)
+
+    rig.front.after = replace_it
+    with pytest.raises(DestinationError) as caught:
+        sink.commit()
+    assert caught.value.retryable
+    assert rig.content("f") == OTHER
+
+
+@pytest.mark.parametrize("announced", [DATA, OTHER])
+def test_what_another_process_has_published_since_is_neither_believed_nor_removed(rig: Rig, announced: bytes) -> None:
+    begin(rig)
+    sink = rig.open()
+    write_parts(sink, only=range(4, 11))
+
+    def replace_it(seen: Seen) -> None:
+        if seen.method == "GET" and seen.key.endswith("/f"):
+            replace_by(rig, OTHER)
+
+    rig.front.rule = replace_it
+    with pytest.raises(DestinationError) as caught:
+        publish("f", sink, rig.store, len(DATA), None, {"sha256": hashlib.sha256(announced).hexdigest()})
+    assert caught.value.retryable
+    assert rig.content("f") == OTHER
 
 
 def test_files_without_a_record_cost_no_request(rig: Rig) -> None:
