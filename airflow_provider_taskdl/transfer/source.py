@@ -56,10 +56,12 @@ class Source:
     def check_content(self, start: memoryview) -> None:
         """Refuse a page of a gateway or an error of a store in the file's place; a size that is right proves more.
 
+        A weak ETag does not tell of a stored file: frameworks put one on whatever they answer, errors included.
+
         :param start: The file's first bytes; all of it, if that is short.
         :raises IntegrityError: It is one.
         """
-        stored = bool(self.etag or self._modified or self.digests)
+        stored = bool(self.strong_etag or self._modified or self.digests)
         if self.file.size is None and (page := page_in_place_of(self.file.name, bytes(start[:8192]), is_stored=stored)):
             raise IntegrityError(f"the file host sent {page} in the file's place")
 

@@ -322,6 +322,11 @@ _HONEST: dict[str, dict[str, Content]] = {
         "big.json": Memory(b'{"code": 1, "message": "x"}\n' * 3000),
         "small.json": Memory(b'{"code": "E", "message": "x", "requestId": "1"}'),
     },
+    "tables in HTML": {"big.xls": Memory(_HTML), "small.doc": Memory(_HTML[:500])},
+    "JSON files of other names": {
+        "big.meta": Memory(b'{"code": "E", "message": "x"}' + b" " * 60000),
+        "small.status": Memory(b'{"code": "E", "message": "x"}'),
+    },
     "text files": {"big.txt": Memory(_HTML), "small": Memory(_HTML[:500])},
 }
 PAGES = [
@@ -330,6 +335,14 @@ PAGES = [
         for what, line in _PAGES.items()
     ],
     *[Row(f"{what}, once", (f"{line} times=1",), requests=_MEND, sized=False) for what, line in _PAGES.items()],
+    Row(
+        "a JSON error with a weak ETag",
+        (_PAGES["a JSON error"], _WEAK),
+        Fails(IntegrityError, "in the file's place"),
+        (2, 2),
+        files=_HONEST["JSON files"],
+        sized=False,
+    ),
     Row("an HTML page, size declared", ("file body",), _WRONG_SIZE, (2, 2)),
     *[
         Row(f"honest {what}", (), happens="neither", files=files, requests=(7, 1), sized=False)
