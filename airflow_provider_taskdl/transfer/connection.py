@@ -149,6 +149,8 @@ class Connection(http.client.HTTPConnection):
         """
         if self.sock is None:
             return False
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
+            return False  # it was read and decrypted along with the answer: no poll shows it
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         return not poll.poll(0)
