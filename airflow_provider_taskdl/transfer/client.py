@@ -63,11 +63,11 @@ class Response:
         self._problem: str | None = None
 
     def readinto(self, view: memoryview) -> int:
-        """Fill the front of ``view`` and return how many bytes came; 0 at the end of the body.
+        """Fill the front of ``view`` and return how many bytes came; 0 at the end of the body, or into no room.
 
         :raises ConnectionBroken: The connection broke, timed out or ended before the announced length.
         """
-        if self._ended:
+        if self._ended or not view:
             return 0
         if self._problem is not None:
             raise ConnectionBroken(self._problem)

@@ -11,7 +11,7 @@ from airflow_provider_taskdl.exceptions import TransferError, UnsafeLinkError
 from tests.canary import CANARY, assert_canary_free
 from tests.transfer.conftest import Certificate
 from tests.transfer.harness import body, get, link_client
-from tests.transfer.hosts import Host, Request, whole
+from tests.transfer.hosts import Host, Request, chunked, head, sends, whole
 
 HELLO = whole(b"hello")
 
@@ -61,6 +61,13 @@ class TestWire:
                 "range": "bytes=5-",
                 "if-range": '"t"',
             }
+
+    @pytest.mark.parametrize("answer", [HELLO, chunked(b"hello"), head() + b"hello"], ids=["length", "chunks", "none"])
+    def test_no_room_is_neither_a_failure_nor_the_end(self, answer: bytes) -> None:
+        with Host(sends(answer, "close")) as host, link_client() as client:
+            response = client.get(host.url(), {})
+            assert response.readinto(memoryview(b"")) == 0
+            assert body(response) == b"hello"
 
 
 class TestRedirects:
