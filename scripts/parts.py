@@ -95,9 +95,7 @@ class Airflow:
 
     def kill(self, name: str) -> None:
         """End a part without a word, with all that it started."""
-        part = self.parts.pop(name)
-        end(family([part]), psutil.Process.kill)
-        part.wait()
+        kill([self.parts.pop(name)])
 
     def stop(self) -> None:
         """End all parts and all that they started, which some of them would leave behind."""
@@ -105,9 +103,15 @@ class Airflow:
         running = family(parts)
         end(running, psutil.Process.terminate)
         psutil.wait_procs(running, timeout=STOP_SECONDS)
-        end(family(parts), psutil.Process.kill)
-        for part in parts:
-            part.wait()
+        kill(parts)
+
+
+def kill(parts: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End these without a word, with all that they started, up to the moment of their end."""
+    while running := family(parts):
+        end(running, psutil.Process.kill)
+    for part in parts:
+        part.wait()
 
 
 def end(processes: Iterable[psutil.Process], how: Any) -> None:
@@ -118,12 +122,15 @@ def end(processes: Iterable[psutil.Process], how: Any) -> None:
 
 
 def family(parts: Iterable[subprocess.Popen[bytes]]) -> list[psutil.Process]:
-    """Return what runs in the sessions of these processes. Tasks have process groups of their own, but not sessions."""
+    """Return what runs in the sessions of these processes. Tasks have process groups of their own, but not sessions.
+
+    What has ended and was not waited for yet runs no more.
+    """
     sessions = {part.pid for part in parts}
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) in sessions:
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
