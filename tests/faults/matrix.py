@@ -73,11 +73,11 @@ CONNECTION = [
     ],
     Row("no HTTP, once", (r"file raw text='SSH-2.0-x\r\n' times=1",), requests=_MEND),
     Row("no HTTP, always", (r"file raw text='\x00\x01\x02'",), _gives_up("BadStatusLine|connection"), _GIVE_UP),
-    Row("silent before the head, once", ("file stall 30 times=1",), requests=_MEND, timeout=0.5),
-    Row("silent in the middle, once", ("file stall 30 at=$mid times=1",), requests=_MEND, timeout=0.5),
+    Row("silent before the head, once", ("file stall 30 times=1",), requests=_MEND, timeout=2.0),
+    Row("silent in the middle, once", ("file stall 30 at=$mid times=1",), requests=_MEND, timeout=2.0),
     Row("silent in the middle, always", ("file stall 30 at=$mid",), _gives_up("in time"), (PARTS + 2, 3),
-        timeout=0.4, failures=1),
-    Row("slow, but never silent", ("file drip 100000",), timeout=1.0),
+        timeout=2.0, failures=1),
+    Row("slow, but never silent", ("file drip 100000",), timeout=2.0),
 ]  # fmt: skip
 
 # --- heads that never end ---------------------------------------------------------------------------------------------

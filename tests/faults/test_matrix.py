@@ -135,7 +135,8 @@ def _check_waits(world: World, waits: list[float]) -> None:
     long = sorted(wait for wait in waits if wait > 1)
     expected = sorted([*world.row.waits, *world.row.waits])
     assert len(long) == len(expected), long
-    assert all(abs(wait - due) < 3 for wait, due in zip(long, expected, strict=True)), long
+    # A date to wait for comes nearer while a slow machine runs the row.
+    assert all(-10 < wait - due < 3 for wait, due in zip(long, expected, strict=True)), long
 
 
 def _check_what_is_left(world: World, result: Result | None) -> None:
@@ -161,4 +162,4 @@ def _check_that_it_heals(world: World) -> None:
     assert {entry.name: entry.sha256 for entry in result.entries} == now
     assert now.keys() == world.truth.keys()
     assert all(digest in world.truth[name] for name, digest in now.items())
-    assert world.destination.uploads() == []
+    _check_what_is_left(world, result)
