@@ -42,16 +42,17 @@ class Destination:
         conn_id = getattr(where, "conn_id", None) or netloc.rpartition("@")[0] or None
         _check_connection(conn_id)
         try:
-            self._path = ObjectStoragePath(text, conn_id=conn_id)
-            self._is_local = self._path.protocol in _LOCAL
-            path = self._path.path
-            if self._is_local:
-                self.store: Store = LocalStore(Path(path))
-            elif self._path.protocol in _S3 and (client := _s3_client(conn_id)) is not None:
+            whole = ObjectStoragePath(text, conn_id=conn_id)
+            path = whole.path
+            # As texts from here on: joining path objects is slow, and there may be thousands of files.
+            self._text, self._root = str(whole).rstrip("/"), Path(path) if whole.protocol in _LOCAL else None
+            if self._root is not None:
+                self.store: Store = LocalStore(self._root)
+            elif whole.protocol in _S3 and (client := _s3_client(conn_id)) is not None:
                 bucket, _, prefix = path.partition("/")
                 self.store = S3Store(client, bucket, prefix)
             else:
-                self.store = ObjectStore(self._path.fs, path)
+                self.store = ObjectStore(whole.fs, path)
         except ConnectionConfigError:
             raise
         except ValueError:
@@ -80,15 +81,15 @@ class Destination:
 
     def path_of(self, name: str) -> str:
         """Return the path of a file here, as ``ObjectStoragePath`` opens it with its connection."""
-        return str(self._path / name)
+        return f"{self._text}/{name}"
 
     def uri_of(self, name: str) -> str:
         """Return the file's name for the world outside this Airflow: percent-encoded, without the connection's id."""
-        path = self._path / name
-        if self._is_local:
-            return Path(path.path).as_uri()
-        bucket, _, key = str(path).partition("://")[2].partition("/")
-        return f"{path.protocol}://{bucket.rpartition('@')[2]}/{quote(key, safe=_PLAIN)}"
+        if self._root is not None:
+            return (self._root / name).as_uri()
+        protocol, _, rest = self.path_of(name).partition("://")
+        bucket, _, key = rest.partition("/")
+        return f"{protocol}://{bucket.rpartition('@')[2]}/{quote(key, safe=_PLAIN)}"
 
 
 def _complete(text: str) -> str:

@@ -98,6 +98,7 @@ def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) 
     place = where.partition("://")[2].rpartition("@")[2]
     assert path.path == f"{place}/{name}"
     assert str(path) == destination.path_of(name)
+    assert str(ObjectStoragePath(where, conn_id=path.conn_id) / name) == destination.path_of(name)
 
 
 @pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])
