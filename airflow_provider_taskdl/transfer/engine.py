@@ -85,11 +85,11 @@ class Engine:
             self._change.notify_all()
         self._around.client.close()
 
-    def fetch(self, files: Sequence[RemoteFile], save: Callable[[Mapping[str, Entry]], None]) -> Outcome:
+    def fetch(self, files: Sequence[RemoteFile], save: Callable[[Mapping[str, Entry]], bool]) -> Outcome:
         """Fetch files and return what became of each.
 
         :param files: The files.
-        :param save: Called now and then, and at the end, with what has arrived so far.
+        :param save: Called now and then, and at the end, with what has arrived so far; tells whether it is kept.
         :raises Exception: Whatever is no ``TaskDownloadError``; the other files are given up.
         """
         outcome = Outcome({}, {})
@@ -112,8 +112,8 @@ class Engine:
                 # After a kill no more is fetched again than one part's worth, or a few seconds'.
                 due = self._unsaved >= self._part_size or now - saved_at > _SECONDS_BETWEEN_SAVES
                 if unsaved and due and now >= not_before:
-                    save(outcome.fetched)
-                    saved_at, self._unsaved, unsaved = time.monotonic(), 0, False
+                    unsaved = not save(outcome.fetched)
+                    saved_at, self._unsaved = time.monotonic(), 0
                     not_before = saved_at + (saved_at - now) / _SHARE_OF_SAVES
         except BaseException:  # a kill or a time-out of the task arrives here too
             self.cancel()

@@ -16,7 +16,7 @@ from airflow_provider_taskdl.transfer.manifest import Entry
 from airflow_provider_taskdl.transfer.progress import Progress
 from airflow_provider_taskdl.transfer.publish import publish
 from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
-from airflow_provider_taskdl.transfer.sinks.base import Sink, Store
+from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Stop
 
@@ -172,7 +172,8 @@ class FileTransfer:
                 reader.open()
             sink = self._sink = around.store.open(
                 self.file.name,
-                source.origin,
+                # What comes in one piece is written from its start, whatever an earlier process has left.
+                source.origin if in_parts else Origin(source.size),
                 part_size=self._part_size,
                 replace=around.replace,
                 longest=self._longest,

@@ -139,9 +139,7 @@ class DownloadJob:
                 path_of=self._path_of,
                 unfinished=unfinished,
             )
-            if self._overwrite == "never" and unfinished is None:
-                self._save(plan, {})  # so that the try after a kill knows that there was one
-            return self._carry_out(plan, LinkSource(listing, self._list_files))
+            return self._carry_out(plan, LinkSource(listing, self._list_files), is_first=unfinished is None)
         finally:
             self._client.close()
 
@@ -152,12 +150,14 @@ class DownloadJob:
         if self._engine is not None:
             self._engine.cancel()
 
-    def _carry_out(self, plan: Plan, links: LinkSource) -> Result:
+    def _carry_out(self, plan: Plan, links: LinkSource, *, is_first: bool) -> Result:
         task = plan.remote_task_id
         sizes = [file.size for file in plan.to_fetch]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         self._store.prepare(sum(size or 0 for size in sizes))
         self._store.settle(plan.kept)  # a process may have been killed between its checkpoint and this
+        if is_first and self._overwrite == "never":
+            self._save(plan, {})  # so that the try after a kill knows that there was one
         log.info("Task %s: files to fetch: %d%s; there already: %d", task, len(sizes),
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
         if plan.to_fetch:
@@ -197,6 +197,7 @@ class DownloadJob:
         if len(entries) < len(plan.files):
             raise _failure(plan, outcome)
         write_entries(self._store, manifest_name(task), task, entries)
+        self._store.settle(outcome.fetched)
         with suppress(DestinationError):  # from here on the manifest holds, whatever else lies beside it
             self._checkpoint.clear(task)
         return Result(entries, self._path_of(manifest_name(task)), progress.seconds)
@@ -208,13 +209,15 @@ class DownloadJob:
             self._save(plan, {})  # what it proves is kept there
             self._store.remove_small(name)
 
-    def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> None:
+    def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> bool:
         """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
         try:
             self._checkpoint.save(plan.remote_task_id, _in_order(plan, fetched))
-            self._store.settle(fetched)
         except DestinationError as error:
             log.warning("The checkpoint could not be written: %s", error)
+            return False
+        self._store.settle(fetched)
+        return True
 
 
 def _in_order(plan: Plan, fetched: Mapping[str, Entry]) -> tuple[Entry, ...]:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from airflow_provider_taskdl.exceptions import DestinationExistsError
-from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TransferError
+from airflow_provider_taskdl.testing import Cut, Emulator, EmulatorServer, IgnoreRange, Status, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, write_entries
 from airflow_provider_taskdl.transfer.sinks import local
+from airflow_provider_taskdl.transfer.sinks.base import Origin
+from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from tests.transfer.harness import Killed, job, killed, leftovers, lists, published
 
 PART = 64 * 1024
@@ -162,3 +165,79 @@ def _save_only_what_is_empty(checkpoint: StoreCheckpoint, task: str, entries: Se
     if entries:
         killed()
     write_entries(checkpoint._store, checkpoint_name(task), task, entries)
+
+
+def test_a_kill_between_two_names_of_one_file_does_not_touch_it_again(
+    server: EmulatorServer, emulator: Emulator, tmp_path: Path
+) -> None:
+    task = emulator.eo_task({"a": b"12345"})
+    real = os.link
+
+    def link(source: Path, target: Path) -> None:
+        real(source, target)
+        if target.name == "a":
+            killed()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "link", link)
+        patch.setattr(local.LocalSink, "abort", lambda sink, *, keep=False: sink._close())
+        with pytest.raises(Killed):
+            _job(server, task, tmp_path, "never").run()
+    before = os.stat(tmp_path / "a")
+    assert before.st_nlink == 2
+    sink = local.LocalStore(tmp_path).open("a", Origin(3), part_size=PART, replace=True)
+    sink.write(0, memoryview(b"xyz"))
+    assert (tmp_path / "a").read_bytes() == b"12345"
+    sink.abort()
+    _job(server, task, tmp_path, "never").run()
+    assert os.stat(tmp_path / "a").st_ino == before.st_ino
+    assert os.stat(tmp_path / "a").st_nlink == 1
+    assert leftovers(tmp_path) == set()
+
+
+def test_a_published_file_whose_host_knows_no_ranges_any_more_is_fetched_anew(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
+) -> None:
+    _killed_before("save", StoreCheckpoint, server, task, tmp_path)
+    emulator.fault("file:*", IgnoreRange())
+    _job(server, task, tmp_path).run()
+    assert (tmp_path / "big.bin").read_bytes() == CONTENT.read(0, CONTENT.size)
+    assert leftovers(tmp_path) == set()
+
+
+def test_room_that_a_killed_try_has_taken_is_room_for_the_next(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.fault("file:*", Cut(at=9 * PART))
+    with pytest.raises(TransferError):
+        _job(server, task, tmp_path).run()
+    emulator.clear_faults()
+    monkeypatch.setattr(local.shutil, "disk_usage", lambda path: type("Usage", (), {"free": PART}))
+    _job(server, task, tmp_path).run()
+    assert (tmp_path / "big.bin").read_bytes() == CONTENT.read(0, CONTENT.size)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_leaves_no_journal(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def refuse(checkpoint: StoreCheckpoint, task: str, entries: Sequence[Entry]) -> None:
+        tries.append(len(entries))
+        raise DestinationError("the disk refused")
+
+    monkeypatch.setattr(StoreCheckpoint, "save", refuse)
+    _job(server, task, tmp_path).run()
+    assert tries == [1, 1]
+    assert leftovers(tmp_path) == set()
+
+
+def test_the_mark_of_a_first_try_is_written_where_folders_must_be_made(
+    server: EmulatorServer, emulator: Emulator, tmp_path: Path
+) -> None:
+    task = emulator.eo_task({"a": b"12345"})
+    store = ObjectStore(LocalFileSystem(), str(tmp_path / "new"))
+    emulator.fault("file:*", Status(404))
+    with pytest.raises(TransferError):
+        job(lists(server, task), store, overwrite="never").run()
+    assert StoreCheckpoint(store).load(task.id) == {}

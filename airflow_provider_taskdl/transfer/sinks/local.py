@@ -37,7 +37,12 @@ class LocalStore:
             own = self.root / OWN_FOLDER
             own.mkdir(parents=True, exist_ok=True)
             self._journals = {path.stem for path in own.glob("*.journal")}
-            free = shutil.disk_usage(self.root).free
+            parts = list(own.glob("*.part"))
+            for path in parts:
+                if path.stem not in self._journals:
+                    _remove_alone(path)
+            # What an earlier process has reserved for its files is there for them still.
+            free = shutil.disk_usage(self.root).free + sum(map(_room_of, parts))
         if needed > free:
             raise DestinationError(f"{needed} bytes are to come, the disk has {free} free", target=str(self.root))
 
@@ -74,8 +79,9 @@ class LocalStore:
         """Remove the journals of files that a checkpoint speaks of."""
         for label in {_label(name) for name in names} & self._journals:
             self._journals.discard(label)
+            part = self.root / OWN_FOLDER / f"{label}.part"
             with suppress(OSError):
-                (self.root / OWN_FOLDER / f"{label}.journal").unlink(missing_ok=True)
+                _remove_alone(part, part.with_suffix(".journal"))
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -120,29 +126,36 @@ class LocalSink:
         self.part_size = part_size
         self._journal: Journal | None = None
         self._published = False
+        self._file = _CLOSED
         with _explained(self._target):
-            (root / OWN_FOLDER).mkdir(parents=True, exist_ok=True)
-            self._part = root / OWN_FOLDER / f"{_label(name)}.part"
-            self._file = _open_alone(self._part)
-            if self._file == _CLOSED:  # another process is writing this very file
-                self._part = root / OWN_FOLDER / f"{uuid.uuid4().hex}.part"
-                self._file = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            elif origin.is_certain and (origin.size or 0) > part_size:
-                self._journal = Journal.open(
-                    self._part.with_suffix(".journal"), origin, part_size, longest or part_size
-                )
-                self.part_size = self._journal.part_size
-            else:  # one that a killed process left would speak of other bytes
-                self._part.with_suffix(".journal").unlink(missing_ok=True)
-            if self._journal is not None and self._is_published(self._journal):
-                self._part.unlink(missing_ok=True)
-                os.close(self._file)
-                self._file = os.open(self._target, os.O_RDONLY)
-                self._published = True
-            elif self._journal is None or not self._journal.digests:
-                os.ftruncate(self._file, 0)
-                if origin.size and origin.size > self.chunk_size:  # a short one is written at once anyway
-                    _reserve(self._file, origin.size)
+            try:
+                self._open(root / OWN_FOLDER, _label(name), origin, longest or part_size)
+            except BaseException:
+                self.abort(keep=self._journal is not None and bool(self._journal.digests))
+                raise
+
+    def _open(self, own: Path, label: str, origin: Origin, longest: int) -> None:
+        own.mkdir(parents=True, exist_ok=True)
+        self._part = own / f"{label}.part"
+        self._file = _open_alone(self._part)
+        if self._file == _CLOSED:  # another process is writing this very file
+            while self._file == _CLOSED:
+                self._part = own / f"{uuid.uuid4().hex}.part"
+                self._file = _open_alone(self._part)
+        elif origin.is_certain and (origin.size or 0) > self.part_size:
+            self._journal = Journal.open(self._part.with_suffix(".journal"), origin, self.part_size, longest)
+            self.part_size = self._journal.part_size
+        else:  # one that a killed process left would speak of other bytes
+            self._part.with_suffix(".journal").unlink(missing_ok=True)
+        if self._journal is not None and self._is_published(self._journal):
+            self._part.unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = os.open(self._target, os.O_RDONLY)
+            self._published = True
+        elif self._journal is None or not self._journal.digests:
+            os.ftruncate(self._file, 0)
+            if origin.size and origin.size > self.chunk_size:  # a short one is written at once anyway
+                _reserve(self._file, origin.size)
 
     @property
     def has_journal(self) -> bool:
@@ -236,14 +249,36 @@ def _open_alone(path: Path) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(file), os.stat(path)):
-                return file
+            found = os.fstat(file)
+            if os.path.samestat(found, os.stat(path)):
+                if found.st_nlink == 1:
+                    return file
+                os.unlink(path)  # it is a published file, too: a kill came between its two names
         except FileNotFoundError:
             pass  # another process has just moved it to its destination
         except OSError:
             os.close(file)
             return _CLOSED
         os.close(file)
+
+
+def _remove_alone(part: Path, *others: Path) -> None:
+    """Remove a part file, and what belongs to it, unless a process is writing it."""
+    file = _open_alone(part)
+    if file == _CLOSED:
+        return
+    try:
+        for path in (*others, part):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(file)
+
+
+def _room_of(part: Path) -> int:
+    try:
+        return part.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _reserve(file: int, size: int) -> None:

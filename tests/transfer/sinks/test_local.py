@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.transfer.sinks import local
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from tests.transfer.harness import leftovers, published
@@ -224,3 +225,45 @@ def test_every_file_keeps_its_name_and_bytes(files: dict[str, bytes]) -> None:
         assert {name: stored.size for name, stored in store.find(files).items()} == {
             n: len(d) for n, d in files.items()
         }
+
+
+def test_a_file_that_cannot_be_begun_leaves_nothing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(local, "_reserve", full)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(DestinationError, match="no room"):
+        store.open("a", Origin(10_000_000, '"e"'), part_size=1_000_000, replace=True)
+    assert list((store.root / "_taskdl").iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_killed_processes_left_goes_unless_it_can_be_gone_on_with_or_is_alive(store: LocalStore) -> None:
+    store.prepare(0)
+    own = store.root / "_taskdl"
+    alive = store.open("alive", Origin(3), part_size=10, replace=True)
+    beside = store.open("alive", Origin(3), part_size=10, replace=True)
+    kept = store.open("kept", Origin(30, '"e"'), part_size=10, replace=True)
+    kept.write(0, memoryview(b"0123456789"))
+    kept.note(10, "0" * 64)
+    kept.abort(keep=True)
+    dead = own / f"{'0' * 32}.part"
+    dead.write_bytes(b"junk")
+    LocalStore(store.root).prepare(0)
+    assert not dead.exists()
+    for sink in (alive, beside):
+        sink.write(0, memoryview(b"abc"))
+        sink.commit()
+    assert store.open("kept", Origin(30, '"e"'), part_size=10, replace=True).holds(0, 10)
+
+
+def test_a_journal_of_a_living_process_stays(store: LocalStore) -> None:
+    mine = store.open("f", Origin(30, '"e"'), part_size=10, replace=True)
+    other = LocalStore(store.root)
+    other.prepare(0)
+    other.settle(["f"])
+    mine.write(0, memoryview(b"0123456789"))
+    mine.note(10, "0" * 64)
+    mine.abort(keep=True)
+    assert store.open("f", Origin(30, '"e"'), part_size=10, replace=True).holds(0, 10)
