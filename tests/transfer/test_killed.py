@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -212,7 +213,7 @@ def test_room_that_a_killed_try_has_taken_is_room_for_the_next(
     with pytest.raises(TransferError):
         _job(server, task, tmp_path).run()
     emulator.clear_faults()
-    monkeypatch.setattr(local.shutil, "disk_usage", lambda path: type("Usage", (), {"free": PART}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": PART}))
     _job(server, task, tmp_path).run()
     assert (tmp_path / "big.bin").read_bytes() == CONTENT.read(0, CONTENT.size)
 

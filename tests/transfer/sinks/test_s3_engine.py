@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationExistsError, TransferError
-from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic, Task
+from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, IgnoreRange, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
@@ -106,6 +106,22 @@ def test_a_file_that_was_published_just_before_a_kill_is_not_fetched_again(
     (entry,) = job(lists(server, task), rig.store, part_size=LENGTH).run().entries
     assert len(emulator.seen("file")) == (1 if keeps_the_mark else 11)
     assert entry.sha256 == CONTENT.sha256
+    assert rig.content("big.bin") == CONTENT.read(0, CONTENT.size)
+    assert rig.uploads() == []
+    assert not [name for name in rig.names() if name.startswith("_taskdl/uploads/")]
+
+
+def test_a_published_file_whose_host_knows_no_ranges_any_more_is_fetched_anew(
+    server: EmulatorServer, emulator: Emulator, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT})
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreCheckpoint, "save", killed)
+        with pytest.raises(Killed):
+            job(lists(server, task), rig.store, part_size=LENGTH).run()
+    emulator.fault("file:*", IgnoreRange())
+    rig.store = rig.new()
+    job(lists(server, task), rig.store, part_size=LENGTH).run()
     assert rig.content("big.bin") == CONTENT.read(0, CONTENT.size)
     assert rig.uploads() == []
     assert not [name for name in rig.names() if name.startswith("_taskdl/uploads/")]
