@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,3 +165,9 @@ def parameters(found: type) -> list[str]:
     signature = inspect.signature(found.__init__)  # type: ignore[misc]
     wanted = [name for name, parameter in signature.parameters.items() if parameter.kind not in variable]
     return [name for name in wanted[1:] if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_test_changes_the_clock_of_the_whole_process(path: Path) -> None:
+    """Event loops of servers in other threads read it, and may then sleep for hours."""
+    assert not re.search(r"setattr\([^)\n]*\btime(\.|, \")(monotonic|time|sleep)\"", path.read_text(encoding="utf-8"))

@@ -124,11 +124,16 @@ class EmulatorServer:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """End all connections and stop."""
+        """End all connections and stop.
+
+        :raises RuntimeError: The server did not stop.
+        """
         if self._server is None or self._thread is None:
             return
         self._server.should_exit = True
-        self._thread.join()
+        self._thread.join(2 * _STOP_SECONDS)
+        if self._thread.is_alive():
+            raise RuntimeError("the emulator did not stop: something keeps its event loop, or has changed its clock")
         self._server = self._thread = None
 
     def __enter__(self) -> EmulatorServer:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from airflow_provider_taskdl.hooks import async_clients
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, MAX_IN_FLIGHT, AsyncClients
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from tests.transfer.hosts import Host, whole
@@ -67,7 +68,7 @@ def test_the_last_one_used_is_lent_next_and_what_stays_idle_is_closed(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(loop: VirtualLoop) -> None:
-        monkeypatch.setattr("airflow_provider_taskdl.hooks.async_clients.time.monotonic", loop.time)
+        monkeypatch.setattr(async_clients, "time", SimpleNamespace(monotonic=loop.time))
         clients = AsyncClients(made)
         await asyncio.gather(*[_use(clients) for _ in range(10)])
         assert made.open == 10

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -48,7 +49,7 @@ class World:
         self._monkeypatch = monkeypatch
 
     def keep_time(self, loop: VirtualLoop) -> None:
-        self._monkeypatch.setattr("airflow_provider_taskdl.hooks.shared.time.monotonic", loop.time)
+        self._monkeypatch.setattr(shared, "time", SimpleNamespace(monotonic=loop.time))
 
 
 @pytest.fixture
