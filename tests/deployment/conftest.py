@@ -16,6 +16,7 @@ import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from tests.s3 import KEY, SECRET, S3Server, s3_server
+from tests.transfer.harness import empty
 
 __all__ = ["s3_server"]
 
@@ -175,8 +176,7 @@ def emulated() -> Iterator[EmulatorServer]:
 def emulator(emulated: EmulatorServer) -> Iterator[Emulator]:
     """Their world, without tasks, faults or memories; in the end nobody is connected to it any more."""
     emulator = emulated.emulator
-    for memory in (emulator.tasks, emulator.objects, emulator.rules, emulator.requests):
-        memory.clear()
+    empty(emulator)
     yield emulator
     until(lambda: not guests(emulated), "the end of all connections")
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.sinks import s3_sink
 from airflow_provider_taskdl.transfer.stop import Stop
 from tests.faults.destinations import Bucket, Destination, Disk, InMemory
 from tests.faults.rows import PART
 from tests.s3 import S3Front, S3Server, s3_server
 from tests.transfer.conftest import certificate, no_proxy_from_outside
+from tests.transfer.harness import empty, split_finely
 
 __all__ = ["certificate", "no_proxy_from_outside", "s3_server"]
 
@@ -33,8 +33,7 @@ def emulator_server() -> Iterator[EmulatorServer]:
 def server(emulator_server: EmulatorServer) -> EmulatorServer:
     """A running emulator without tasks, faults or memories."""
     emulator = emulator_server.emulator
-    for memory in (emulator.tasks, emulator.objects, emulator.rules, emulator.requests):
-        memory.clear()
+    empty(emulator)
     emulator.link_origin = None
     return emulator_server
 
@@ -70,8 +69,7 @@ def destination(sink: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", PART)
-    monkeypatch.setattr(engine, "_MIB", PART)
+    split_finely(monkeypatch, PART)
     monkeypatch.setattr(s3_sink, "_ONE_REQUEST", PART)
 
 

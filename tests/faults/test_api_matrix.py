@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import logging
@@ -44,6 +43,8 @@ from tests.faults.api_matrix import (
     Service,
     endless,
 )
+from tests.hooks.twins import list_async, list_sync
+from tests.transfer.harness import empty
 from tests.transfer.hosts import Answer, Host, Visit, head, whole
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -53,29 +54,12 @@ TOO_LONG = ("longer than 8 MiB", "behind its end")
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 
 
-def _sync(hook: TaskApiHook, task: str) -> FileListing:
-    try:
-        return hook.list_files(task)
-    finally:
-        hook.close()
-
-
-def _async(hook: TaskApiHook, task: str) -> FileListing:
-    async def run() -> FileListing:
-        try:
-            return await hook.alist_files(task)
-        finally:
-            await hook.aclose()
-
-    return asyncio.run(run())
-
-
 @pytest.fixture(autouse=True)
 def _no_pace_of_another_row() -> None:
     forget_paces()
 
 
-@pytest.fixture(params=[_sync, _async], ids=["sync", "async"])
+@pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
 def lists(request: pytest.FixtureRequest) -> Lists:
     """Ask for a task's files by one of the two clients."""
     found: Lists = request.param
@@ -112,8 +96,7 @@ def world() -> Iterator[EmulatorServer]:
 @pytest.fixture
 def emulator(world: EmulatorServer) -> Emulator:
     emulator = world.emulator
-    for memory in (emulator.tasks, emulator.objects, emulator.rules, emulator.requests):
-        memory.clear()
+    empty(emulator)
     return emulator
 
 
@@ -209,7 +192,7 @@ def test_every_status_comes_to_what_the_matrix_says(
 
 
 def _once(hook: TaskApiHook, lists: Lists) -> FileListing:
-    return hook.list_files(UUID) if lists is _sync else _async(hook, UUID)
+    return hook.list_files(UUID) if lists is list_sync else list_async(hook, UUID)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -323,5 +306,5 @@ def test_a_connection_that_comes_after_the_time_is_of_no_use(
         assert hook.access.tls  # is read in its own time
         monkeypatch.setattr(socket, "create_connection", slow)
         with pytest.raises(ServiceUnavailableError, match="did not finish its answer"):
-            _sync(hook, "7")
+            list_sync(hook, "7")
         assert not was_heard_out.is_set()

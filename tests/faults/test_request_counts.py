@@ -15,6 +15,7 @@ from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Body, Emulator, EmulatorServer, Fault, Status
 from tests.running import make_context, run
+from tests.transfer.harness import empty
 
 INTERVAL, WAIT = 30.0, 2 * 3600.0
 # After so many useless answers the state is not asked for any more; until then a look may cost two requests.
@@ -72,8 +73,7 @@ def service(request: pytest.FixtureRequest, server: EmulatorServer, monkeypatch:
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     forget_paces()
-    for memory in (server.emulator.tasks, server.emulator.rules, server.emulator.requests):
-        memory.clear()
+    empty(server.emulator)
     found: str = request.param
     return found
 

@@ -33,6 +33,7 @@ from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing, TaskState
+from tests.hooks.twins import list_async, list_sync
 from tests.hooks.wire import transport
 
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
@@ -72,24 +73,7 @@ class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
         self.closed = True
 
 
-def _sync(hook: TaskApiHook, task: str) -> FileListing:
-    try:
-        return hook.list_files(task)
-    finally:
-        hook.close()
-
-
-def _async(hook: TaskApiHook, task: str) -> FileListing:
-    async def run() -> FileListing:
-        try:
-            return await hook.alist_files(task)
-        finally:
-            await hook.aclose()
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[_sync, _async], ids=["sync", "async"])
+@pytest.fixture(params=[list_sync, list_async], ids=["sync", "async"])
 def run(request: pytest.FixtureRequest) -> Runner:
     runner: Runner = request.param
     return runner

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Task
 from airflow_provider_taskdl.transfer.job import Result
-from tests.transfer.harness import FILES, job, lists
+from tests.transfer.harness import FILES, empty, job, lists
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,7 @@ def emulator_server() -> Iterator[EmulatorServer]:
 def server(emulator_server: EmulatorServer) -> EmulatorServer:
     """A running emulator without tasks, faults or memories."""
     emulator = emulator_server.emulator
-    for memory in (emulator.tasks, emulator.objects, emulator.rules, emulator.requests):
-        memory.clear()
+    empty(emulator)
     emulator.link_seconds = 300
     return emulator_server
 

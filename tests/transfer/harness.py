@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from airflow_provider_taskdl.apis.base import Answer
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
+from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob
@@ -178,6 +180,18 @@ def fetched(emulator: Emulator) -> dict[str, int]:
         counts[seen.names[0]] = counts.get(seen.names[0], 0) + 1
     emulator.requests.clear()
     return counts
+
+
+def empty(emulator: Emulator) -> None:
+    """Take away an emulator's tasks, files, faults and memories."""
+    for memory in (emulator.tasks, emulator.objects, emulator.rules, emulator.requests):
+        memory.clear()
+
+
+def split_finely(patch: pytest.MonkeyPatch, part: int) -> None:
+    """Let files come in parts of so few bytes, which the engine would not make."""
+    patch.setattr(engine, "_MIN_PART", part)
+    patch.setattr(engine, "_MIB", part)
 
 
 class Killed(BaseException):

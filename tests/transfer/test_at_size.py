@@ -9,8 +9,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import TransferError
 from airflow_provider_taskdl.testing import Drip, Emulator, EmulatorServer, Status, Synthetic
-from airflow_provider_taskdl.transfer import engine
-from tests.transfer.harness import fetched, job, lists
+from tests.transfer.harness import fetched, job, lists, split_finely
 
 PART = 64 * 1024
 
@@ -18,8 +17,7 @@ PART = 64 * 1024
 def test_links_that_live_two_seconds_serve_sixteen_connections_for_half_a_minute(
     server: EmulatorServer, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", PART)
-    monkeypatch.setattr(engine, "_MIB", PART)
+    split_finely(monkeypatch, PART)
     content = Synthetic(16 * 30 * PART, seed=1)
     emulator.link_seconds = 2
     task = emulator.eo_task({"big.bin": content})

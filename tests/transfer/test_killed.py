@@ -12,14 +12,13 @@ from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TransferError
 from airflow_provider_taskdl.testing import Cut, Emulator, EmulatorServer, IgnoreRange, Status, Synthetic, Task
-from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, write_entries
 from airflow_provider_taskdl.transfer.sinks import local
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
-from tests.transfer.harness import Killed, job, killed, leftovers, lists, published
+from tests.transfer.harness import Killed, job, killed, leftovers, lists, published, split_finely
 
 PART = 64 * 1024
 CONTENT = Synthetic(10 * PART + 123, seed=3)
@@ -27,8 +26,7 @@ CONTENT = Synthetic(10 * PART + 123, seed=3)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", PART)
-    monkeypatch.setattr(engine, "_MIB", PART)
+    split_finely(monkeypatch, PART)
 
 
 @pytest.fixture

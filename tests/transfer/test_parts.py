@@ -23,9 +23,8 @@ from airflow_provider_taskdl.testing import (
     Synthetic,
     Task,
 )
-from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.job import DownloadJob
-from tests.transfer.harness import job, leftovers, lists, published
+from tests.transfer.harness import job, leftovers, lists, published, split_finely
 
 PART = 64 * 1024
 SIZE = 10 * PART + 123
@@ -34,8 +33,7 @@ CONTENT = Synthetic(SIZE, seed=3)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", PART)
-    monkeypatch.setattr(engine, "_MIB", PART)
+    split_finely(monkeypatch, PART)
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import TransferError
 from airflow_provider_taskdl.testing import ChangeFile, Cut, Drip, Emulator, EmulatorServer, Header, Synthetic, Task
-from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.file_transfer import FileTransfer
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.progress import Progress
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
-from tests.transfer.harness import job, leftovers, lists, published, until
+from tests.transfer.harness import job, leftovers, lists, published, split_finely, until
 
 PART = 64 * 1024
 SIZE = 10 * PART + 123
@@ -27,12 +26,21 @@ CONTENT = Synthetic(SIZE, seed=3)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", PART)
-    monkeypatch.setattr(engine, "_MIB", PART)
+    split_finely(monkeypatch, PART)
 
 
 def _job(server: EmulatorServer, task: Task, to: Path, **options: Any) -> DownloadJob:
     return job(lists(server, task), to, **{"concurrency": 4, "part_size": PART, **options})
+
+
+def _cut_off_in_long_parts(server: EmulatorServer, emulator: Emulator, to: Path) -> Task:
+    """Leave a file in parts of four times the length."""
+    task = emulator.eo_task({"big.bin": CONTENT})
+    emulator.fault("file:*", Cut(at=9 * PART))
+    with pytest.raises(TransferError):
+        _job(server, task, to, concurrency=1, part_size=4 * PART).run()
+    emulator.clear_faults()
+    return task
 
 
 def _lengths(emulator: Emulator) -> list[int]:
@@ -88,11 +96,7 @@ def test_what_a_file_held_is_let_go_when_it_is_there(
 def test_longer_parts_of_an_earlier_try_are_not_held_in_memory(
     server: EmulatorServer, emulator: Emulator, tmp_path: Path
 ) -> None:
-    task = emulator.eo_task({"big.bin": CONTENT})
-    emulator.fault("file:*", Cut(at=9 * PART))
-    with pytest.raises(TransferError):
-        _job(server, task, tmp_path, concurrency=1, part_size=4 * PART).run()
-    emulator.clear_faults()
+    task = _cut_off_in_long_parts(server, emulator, tmp_path)
     emulator.requests.clear()
     assert _job(server, task, tmp_path).run().entries[0].sha256 == CONTENT.sha256
     assert max(_lengths(emulator)) <= PART
@@ -101,11 +105,7 @@ def test_longer_parts_of_an_earlier_try_are_not_held_in_memory(
 def test_a_file_that_is_split_otherwise_now_is_gone_on_with(
     server: EmulatorServer, emulator: Emulator, tmp_path: Path
 ) -> None:
-    task = emulator.eo_task({"big.bin": CONTENT})
-    emulator.fault("file:*", Cut(at=9 * PART))
-    with pytest.raises(TransferError):
-        _job(server, task, tmp_path, concurrency=1, part_size=4 * PART).run()
-    emulator.clear_faults()
+    task = _cut_off_in_long_parts(server, emulator, tmp_path)
     before = emulator.bytes_sent("file")
     _job(server, task, tmp_path, concurrency=8, part_size=4 * PART).run()
     assert emulator.bytes_sent("file") - before < SIZE

@@ -11,13 +11,12 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationExistsError, TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, IgnoreRange, Synthetic, Task
-from airflow_provider_taskdl.transfer import engine
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.sinks import s3_sink, s3_uploads
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line
 from tests.s3 import S3Front, S3Server, Seen, s3_front, s3_server
-from tests.transfer.harness import Killed, job, killed, lists
+from tests.transfer.harness import Killed, job, killed, lists, split_finely
 from tests.transfer.sinks.test_s3 import Rig
 
 __all__ = ["s3_front", "s3_server"]
@@ -28,8 +27,7 @@ CONTENT = Synthetic(10 * LENGTH + 123, seed=3)
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_MIN_PART", LENGTH)
-    monkeypatch.setattr(engine, "_MIB", LENGTH)
+    split_finely(monkeypatch, LENGTH)
     monkeypatch.setattr(s3_sink, "_ONE_REQUEST", LENGTH)
 
 
