@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_taskdl.apis.readiness import LinkWatch
     from airflow_provider_taskdl.hooks.base import TaskApiHook
-    from airflow_provider_taskdl.listing import FileListing
     from airflow_provider_taskdl.operators.destination import Destination
     from airflow_provider_taskdl.transfer.job import DownloadJob, Result
 
@@ -237,25 +236,14 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
     def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.operators.checkpoint import checkpoint_for
+        from airflow_provider_taskdl.operators.job import make_job
         from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
-        from airflow_provider_taskdl.transfer.client import LinkClient
-        from airflow_provider_taskdl.transfer.host_rules import HostRules
-        from airflow_provider_taskdl.transfer.job import DownloadJob
 
-        def list_files() -> FileListing:
-            listing = hook.list_files(self.remote_task_id)
-            self._stop_if_killed()
-            destination.check_names(file.name for file in listing.files)
-            return listing
-
-        access = hook.access
-        rules = HostRules(access.host, access.extras.allowed_link_hosts)
-        client = LinkClient(rules, tls=access.tls, timeout=access.extras.timeout, proxy=access.proxy)
-        return DownloadJob(
-            list_files=list_files,
-            client=client,
-            store=destination.store,
-            path_of=destination.path_of,
+        return make_job(
+            hook,
+            self.remote_task_id,
+            destination,
+            go_on=self._stop_if_killed,
             pattern=self.file_pattern,
             expected=_count_or_names(self.expected_files),
             overwrite=self.overwrite,

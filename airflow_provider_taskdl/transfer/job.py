@@ -86,6 +86,7 @@ class DownloadJob:
     :param part_size: Bytes of a part; longer files are fetched in parts, several at once.
     :param retry: How patient to be with the network.
     :param checkpoint: Remembers what has arrived; beside the data by default.
+    :param progress: Makes what counts files and bytes, from how many of each are to come.
     :raises ConnectionConfigError: A parameter is none of these.
     :ivar totals: The numbers of the transfer, once it is over.
     """
@@ -105,6 +106,7 @@ class DownloadJob:
         part_size: int = 16 * MIB,
         retry: RetryPolicy | None = None,
         checkpoint: Checkpoint | None = None,
+        progress: Callable[[int, int | None], Progress] = Progress,
     ) -> None:
         if overwrite not in ("verified", "always", "never"):
             raise ConnectionConfigError(f"overwrite must be 'verified', 'always' or 'never', not {overwrite!r}")
@@ -117,6 +119,7 @@ class DownloadJob:
         self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
         self._cancelled = Stop()
         self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store)
+        self._make_progress = progress
         self._engine: Engine | None = None
         self.totals = Totals()
 
@@ -162,7 +165,7 @@ class DownloadJob:
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
         if plan.to_fetch:
             self._withdraw_manifest(plan)
-        progress = Progress(len(sizes), total)
+        progress = self._make_progress(len(sizes), total)
         around = Surroundings(
             links=links,
             client=self._client,
