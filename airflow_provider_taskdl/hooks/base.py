@@ -26,6 +26,7 @@ from airflow_provider_taskdl.hooks.access import Access
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
+from airflow_provider_taskdl.hooks.metrics import count_request
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
 from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
@@ -147,7 +148,9 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         error: TaskDownloadError
         try:
             self._pace.turn()
-            return self._read(call, self._exchange.send(self._client, self._request(call)))
+            value = self._read(call, self._exchange.send(self._client, self._request(call)))
+            count_request(self.conn_id)
+            return value
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -161,7 +164,9 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             async with self._async_clients.one() as client:
                 await self._pace.aturn()
                 answer = await asend(client, self._request(call))
-            return self._read(call, answer)
+            value = self._read(call, answer)
+            count_request(self.conn_id)
+            return value
         except TaskDownloadError as caught:
             error = caught
         except httpx.HTTPError as caught:
@@ -264,6 +269,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         error.target = error.target or f"{call.method} {self.access.base_url}{call.path}"
         error.hide(self.access.secrets)
         error.__context__ = None
+        count_request(self.conn_id, error)
         return error
 
     def _unknown_text(self) -> str:

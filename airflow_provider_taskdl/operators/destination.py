@@ -34,6 +34,8 @@ class Destination:
     :raises ConnectionConfigError: It is empty or incomplete, its connection does not exist, or no store is known for
         it.
     :raises DestinationError: The store's connection does not work.
+    :ivar store: What writes there.
+    :ivar account: The storage account, on Azure.
     """
 
     def __init__(self, where: str | ObjectStoragePath, *, part_size: int) -> None:
@@ -45,6 +47,7 @@ class Destination:
             whole = ObjectStoragePath(text, conn_id=conn_id)
             path = whole.path
             # As texts from here on: joining path objects is slow, and there may be thousands of files.
+            self.account: str | None = None
             self._text, self._root = str(whole).rstrip("/"), Path(path) if whole.protocol in _LOCAL else None
             if self._root is not None:
                 self.store: Store = LocalStore(self._root)
@@ -53,6 +56,7 @@ class Destination:
                 self.store = S3Store(client, bucket, prefix)
             else:
                 self.store = ObjectStore(whole.fs, path)
+                self.account = getattr(getattr(whole.fs, "service_client", None), "account_name", None)
         except ConnectionConfigError:
             raise
         except ValueError:

@@ -102,7 +102,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
         self.wait_timeout = wait_timeout
         self._job: DownloadJob | None = None
         self._killed = False
-        self._lineage: tuple[str, dict[str, Any]] | None = None
+        self._lineage: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> list[str]:
         """Wait if that was asked for, then download."""
@@ -125,7 +125,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             self._job.cancel()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what OpenLineage reports of this task.
+        """Return what OpenLineage reports of this task, also if it failed: the files that are there.
 
         :param task_instance: The task instance.
         """
@@ -133,8 +133,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             return None
         from airflow_provider_taskdl.operators.lineage import openlineage
 
-        service, files = self._lineage
-        return openlineage(service, str(self.remote_task_id), files)
+        return openlineage(**self._lineage)
 
     def _run(self, context: Context, wait: Callable[[TaskApiHook], object] | None) -> list[str]:
         from airflow_provider_taskdl.exceptions import TaskDownloadError
@@ -214,14 +213,21 @@ class DownloadToObjectStorageOperator(BaseOperator):
         from airflow_provider_taskdl.operators.metrics import report
         from airflow_provider_taskdl.transfer.manifest import manifest_name
 
+        self._lineage = {
+            "service": hook.access.base_url,
+            "remote_task_id": str(self.remote_task_id),
+            "files": {},
+            "manifest": None,
+            "account": destination.account,
+        }
         try:
             result: Result = job.run()
         finally:
-            report(job.totals, conn_id=self.conn_id)
-        files = {destination.uri_of(entry.name): entry for entry in result.entries}
-        manifest = destination.uri_of(manifest_name(str(self.remote_task_id)))
+            report(job.totals, tags={"conn_id": self.conn_id, "dag_id": self.dag_id, "task_id": self.task_id})
+            files = {destination.uri_of(entry.name): entry for entry in job.entries}
+            self._lineage["files"] = files
+        manifest = self._lineage["manifest"] = destination.uri_of(manifest_name(str(self.remote_task_id)))
         announce(context, self.outlets, files, manifest=manifest, source=hook)
-        self._lineage = (hook.access.base_url, files)
         context["ti"].xcom_push(key="manifest", value=result.manifest)
         context["ti"].xcom_push(key="summary", value=result.summary())
         return [entry.path for entry in result.entries]

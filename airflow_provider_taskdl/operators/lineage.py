@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # task fails after its work is done, at every try.
 MAX_EVENTS = 250
 
+# One store, one name, whichever of its schemes a DAG uses.
+_OPENLINEAGE_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
+
 
 def announce(
     context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, manifest: str, source: Any
@@ -46,22 +49,49 @@ def announce(
             context["outlet_events"][alias].add(Asset(uri), extra=facts)
 
 
-def openlineage(service: str, remote_task_id: str, files: Mapping[str, Entry]) -> Any:
-    """Return the lineage of a download: from the service's files to those in object storage.
+def openlineage(
+    service: str, remote_task_id: str, files: Mapping[str, Entry], *, manifest: str | None, account: str | None = None
+) -> Any:
+    """Return the lineage of a download: from the remote task to the files in object storage, each with size and sha256.
+
+    Where they are more than ``MAX_EVENTS``, the manifest stands for them.
 
     :param service: The service's base URL.
     :param remote_task_id: The task.
-    :param files: URI (percent-encoded) to the file's record.
+    :param files: URI (percent-encoded) to the file's record, of those that are there.
+    :param manifest: The manifest's URI, or ``None`` if not all files are there.
+    :param account: The storage account, on Azure.
     """
-    from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.extractors import OperatorLineage
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
+    from openlineage.client.facet_v2 import dataset_version_dataset, output_statistics_output_dataset
 
-    inputs, outputs = [], []
-    for uri, entry in files.items():
-        scheme, _, rest = uri.partition("://")
-        bucket, _, key = rest.partition("/")
-        key = unquote(key)
-        namespace, name = ("file", f"/{key}") if scheme == "file" else (f"{scheme}://{bucket}", key)
-        inputs.append(Dataset(namespace=service, name=f"{remote_task_id}/{entry.name}"))
-        outputs.append(Dataset(namespace=namespace, name=name))
-    return OperatorLineage(inputs=inputs, outputs=outputs)
+    def written(uri: str, size: int, version: str | None = None) -> OutputDataset:
+        namespace, name = dataset_name(uri, account)
+        statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(size=size)
+        facets: dict[str, Any] = {}
+        if version:
+            facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(version)
+        return OutputDataset(namespace, name, facets=facets, outputFacets={"outputStatistics": statistics})
+
+    if len(files) <= MAX_EVENTS:
+        outputs = [written(uri, entry.size, entry.sha256) for uri, entry in files.items()]
+    else:
+        outputs = [written(manifest, sum(entry.size for entry in files.values()))] if manifest else []
+    return OperatorLineage(inputs=[InputDataset(service, remote_task_id)], outputs=outputs)
+
+
+def dataset_name(uri: str, account: str | None = None) -> tuple[str, str]:
+    """Return namespace and name of a file as OpenLineage has them for each store.
+
+    :param uri: The file's URI, percent-encoded.
+    :param account: The storage account, on Azure.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    key = unquote(key)
+    if scheme == "file":
+        return "file", f"/{key}"
+    if scheme in ("abfs", "abfss") and account:
+        return f"abfss://{bucket}@{account}.dfs.core.windows.net", key
+    return f"{_OPENLINEAGE_SCHEMES.get(scheme, scheme)}://{bucket}", key

@@ -51,6 +51,7 @@ class Engine:
     :param part_size: Bytes of a part at most.
     :param on_error: ``collect`` goes on with the other files, ``fail_fast`` stops them.
     :param cancelled: Set to stop; for a stop that comes before the engine does.
+    :ivar outcome: What became of the files until now.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Engine:
         self._around, self._concurrency, self._part_size = around, concurrency, part_size
         self._on_error = on_error
         self._cancelled = cancelled or Stop()
+        self.outcome = Outcome({}, {})
         # Reentrant: a signal may cancel in the middle of anything.
         self._change = threading.Condition(threading.RLock())
         self._queued: deque[RemoteFile] = deque()
@@ -92,7 +94,7 @@ class Engine:
         :param save: Called now and then, and at the end, with what has arrived so far; tells whether it is kept.
         :raises Exception: Whatever is no ``TaskDownloadError``; the other files are given up.
         """
-        outcome = Outcome({}, {})
+        outcome = self.outcome
         saved_at, not_before, unsaved = time.monotonic(), 0.0, False
         self._queued.extend(files)
         if self._cancelled.is_set():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, DownloadFailedError
 from airflow_provider_taskdl.listing import FileListing
@@ -36,7 +37,7 @@ class Totals:
     :ivar failed: Files.
     :ivar retries: Failures that were mended.
     :ivar renewals: New listings for fresh links.
-    :ivar seconds: How long it took.
+    :ivar seconds: How long it took, from the question for links to the end.
     """
 
     bytes: int = 0
@@ -88,7 +89,8 @@ class DownloadJob:
     :param checkpoint: Remembers what has arrived; beside the data by default.
     :param progress: Makes what counts files and bytes, from how many of each are to come.
     :raises ConnectionConfigError: A parameter is none of these.
-    :ivar totals: The numbers of the transfer, once it is over.
+    :ivar totals: The numbers of the transfer, once it is over, however it ended.
+    :ivar entries: The files that are there, once it is over, however it ended.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class DownloadJob:
         self._make_progress = progress
         self._engine: Engine | None = None
         self.totals = Totals()
+        self.entries: tuple[Entry, ...] = ()
 
     def run(self) -> Result:
         """Fetch what is not there yet and return all of it.
@@ -130,6 +133,7 @@ class DownloadJob:
         :raises TaskDownloadError: The error of the one file that failed, or why nothing was begun.
         :raises DownloadFailedError: Several files failed. What arrived stays, and a later run goes on from there.
         """
+        began = time.monotonic()
         try:
             listing = self._list_files()
             files = choose(listing, pattern=self._pattern, expected=self._expected)
@@ -145,6 +149,7 @@ class DownloadJob:
             return self._carry_out(plan, LinkSource(listing, self._list_files), is_first=unfinished is None)
         finally:
             self._client.close()
+            self.totals = replace(self.totals, seconds=time.monotonic() - began)
 
     def cancel(self) -> None:
         """Stop the transfer from another thread or a signal; nothing half-written stays under a file's name."""
@@ -182,17 +187,19 @@ class DownloadJob:
             on_error=self._on_error,
             cancelled=self._cancelled,
         )
-        outcome = self._engine.fetch(plan.to_fetch, lambda fetched: self._save(plan, fetched))
-        entries = _in_order(plan, outcome.fetched)
-        self.totals = Totals(
-            bytes=sum(entry.size for entry in outcome.fetched.values()),
-            fetched=len(outcome.fetched),
-            skipped=len(plan.kept),
-            failed=len(outcome.failed),
-            retries=outcome.retries,
-            renewals=links.renewals,
-            seconds=progress.seconds,
-        )
+        outcome = self._engine.outcome
+        try:
+            self._engine.fetch(plan.to_fetch, lambda fetched: self._save(plan, fetched))
+        finally:  # a kill or a time-out as well
+            self.entries = entries = _in_order(plan, outcome.fetched)
+            self.totals = Totals(
+                bytes=sum(entry.size for entry in outcome.fetched.values()),
+                fetched=len(outcome.fetched),
+                skipped=len(plan.kept),
+                failed=len(outcome.failed),
+                retries=outcome.retries,
+                renewals=links.renewals,
+            )
         log.info(
             "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals
         )

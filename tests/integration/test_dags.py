@@ -54,7 +54,9 @@ def _check(run: Run, task: Task, destination: str) -> None:
     scheme, _, place = destination.partition("://")
     outside = f"{scheme}://{quote(place.rpartition('@')[2], safe='/=')}"
     assert set(run.assets) == {f"{outside}/{quote(name)}" for name in names}
-    assert {extra["size"] for extra in run.assets.values()} == set(sizes)
+    assert {(extra["size"], extra["sha256"]) for extra in run.assets.values()} == {
+        (file.content.size, file.content.sha256) for file in task.files
+    }
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,6 +7,8 @@ import pytest
 from airflow_provider_taskdl.operators import metrics
 from airflow_provider_taskdl.transfer.job import Totals
 
+TAGS = {"conn_id": "c", "dag_id": "d", "task_id": "t"}
+
 
 class Recorder:
     """Stands for Airflow's ``Stats``."""
@@ -16,7 +18,7 @@ class Recorder:
 
     def incr(self, name: str, count: int, *, tags: dict[str, str]) -> None:
         self.sent[name] = count
-        assert tags == {"conn_id": "c"}
+        assert tags == TAGS
 
     timing = incr
 
@@ -24,7 +26,7 @@ class Recorder:
 def test_each_number_is_sent_under_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     monkeypatch.setattr(metrics, "Stats", recorder)
-    metrics.report(Totals(bytes=7, fetched=1, skipped=2, failed=3, retries=4, renewals=5, seconds=1.5), conn_id="c")
+    metrics.report(Totals(bytes=7, fetched=1, skipped=2, failed=3, retries=4, renewals=5, seconds=1.5), tags=TAGS)
     assert recorder.sent == {
         "taskdl.bytes": 7, "taskdl.files_fetched": 1, "taskdl.files_skipped": 2, "taskdl.files_failed": 3,
         "taskdl.retries": 4, "taskdl.renewals": 5, "taskdl.duration": 1500.0,
@@ -34,5 +36,5 @@ def test_each_number_is_sent_under_its_name(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_did_not_happen_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     monkeypatch.setattr(metrics, "Stats", recorder)
-    metrics.report(Totals(), conn_id="c")
+    metrics.report(Totals(), tags=TAGS)
     assert set(recorder.sent) == {"taskdl.duration"}
