@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ import psutil
 
 # The log servers would listen to the whole network; here the UI finds all logs on its own disk.
 COMPONENTS = {
-    "api-server": (),
-    "dag-processor": (),
-    "scheduler": ("--skip-serve-logs",),
-    "triggerer": ("--skip-serve-logs",),
+    "api-server": ("api-server",),
+    "dag-processor": ("dag-processor",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
 }
+PART = "TASKDL_PART"  # in each part's environment: its name
 START_SECONDS = 180.0
 STOP_SECONDS = 5.0
 
@@ -33,10 +34,12 @@ class Airflow:
 
     :param home: Its AIRFLOW_HOME, where the parts' own logs are as well.
     :param env: Its environment, see :func:`sandbox.settings`.
+    :param more: Further parts: name to Airflow's command and its arguments.
     """
 
-    def __init__(self, home: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, env: Mapping[str, str], more: Mapping[str, Sequence[str]] | None = None) -> None:
         self.home = home
+        self.components = {**COMPONENTS, **(more or {})}
         port = free_port(8080)
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
@@ -68,11 +71,11 @@ class Airflow:
 
     def start(self, *names: str) -> None:
         """Start these parts, all of them if none is named, and wait until they say that they are well."""
-        for name in names or COMPONENTS:
-            with (self.home / f"{name}.log").open("wb") as log:
+        for name in names or self.components:
+            with (self.home / f"{name}.log").open("ab") as log:
                 self.parts[name] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", name, *COMPONENTS[name]],
-                    env=self.env,
+                    [sys.executable, "-m", "airflow", *self.components[name]],
+                    env={**self.env, PART: name},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -9,8 +9,7 @@ from datetime import datetime
 import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from tests.deployment.conftest import guests
-from tests.deployment.living import Deployment, Run, until
+from tests.deployment.living import Deployment, Run, guests, until
 
 pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(900)]
 
