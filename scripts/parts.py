@@ -35,12 +35,15 @@ class Airflow:
     :param home: Its AIRFLOW_HOME, where the parts' own logs are as well.
     :param env: Its environment, see :func:`sandbox.settings`.
     :param more: Further parts: name to Airflow's command and its arguments.
+    :param port: Where its API listens, if that is free; 0 for a port that no other Airflow thinks of.
     """
 
-    def __init__(self, home: Path, env: Mapping[str, str], more: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self, home: Path, env: Mapping[str, str], more: Mapping[str, Sequence[str]] | None = None, port: int = 8080
+    ) -> None:
         self.home = home
         self.components = {**COMPONENTS, **(more or {})}
-        port = free_port(8080)
+        port = free_port(port)
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
             **env,

@@ -143,18 +143,18 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
     assert emulator.count("bls.create") == DAYS
     assert emulator.leaks == []
 
-    # What the dead worker had in hand was begun again by another; nothing else was. Of a file that was on its way, a part
-    # for each connection and the first one, at which it is looked, came twice at most; no part came oftener.
+    # What the dead worker had in hand was begun again by another; nothing else was. Of a file that was on its way, a
+    # part for each connection and the first one, at which it is looked, came twice at most; no part came oftener.
     tasks = [task for dag_id in DAGS for task in deployment.tasks(dag_id)]
     tries = Counter(task["try_number"] for task in tasks)
     assert set(tries) == {1, 2}
     assert 1 <= tries[2] <= CONCURRENCY
-    assert {task["hostname"] for task in tasks} == {left, lost, "worker-3"}
+    assert {lost, left} <= {task["hostname"] for task in tasks}
     for day in runs:
+        allowed = CONNECTIONS + 1 if day.run.task()["try_number"] == 2 else 0
         for asked in ranges(emulator, day.task).values():
-            again = asked.total() - len(asked)
             assert set(asked.values()) <= {1, 2}
-            assert again <= (CONNECTIONS + 1 if day.run.task()["try_number"] == 2 else 0)
+            assert asked.total() - len(asked) <= allowed
     assert victim.run.task()["try_number"] == 2
     parts = ranges(emulator, victim.task)[name]
     assert [parts[f"bytes={part * MIB}-{(part + 1) * MIB - 1}"] for part in range(4)] == [2, 1, 1, 2]

@@ -167,7 +167,9 @@ def deployed(
 
     env = sandbox.settings(home, dags, home / "store", {})
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    airflow = Airflow(home, {**env, **SETTINGS, **settings, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}, more)
+    airflow = Airflow(
+        home, {**env, **SETTINGS, **settings, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}, more, port=0
+    )
     airflow.prepare(connections)
     try:
         airflow.start(*COMPONENTS)
