@@ -102,7 +102,7 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": _EO, "python-modules": ["airflow_provider_taskdl.hooks.eo_analysis"]},
         ],
         "sensors": _both("airflow_provider_taskdl.sensors.download_link"),
-        "operators": _both("airflow_provider_taskdl.operators.download"),
+        "operators": _both("airflow_provider_taskdl.operators.download", "airflow_provider_taskdl.operators.join"),
         "triggers": _both("airflow_provider_taskdl.triggers.download_link"),
         "extra-links": ["airflow_provider_taskdl.operators.links.DestinationLink"],
         "connection-types": [
@@ -132,6 +132,6 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _both(module: str) -> list[dict[str, Any]]:
+def _both(*modules: str) -> list[dict[str, Any]]:
     # Sensor, trigger and operator work with every connection type.
-    return [{"integration-name": name, "python-modules": [module]} for name in (_BLS, _EO)]
+    return [{"integration-name": name, "python-modules": [*modules]} for name in (_BLS, _EO)]

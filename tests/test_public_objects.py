@@ -41,6 +41,7 @@ from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.plan import Plan
 from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from airflow_provider_taskdl.triggers.events import error_event, ready_event
@@ -107,6 +108,7 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "transfer.client.LinkClient": _client,
     "transfer.connection.Proxy": lambda: Proxy.parse(PROXY),
     "transfer.plan.Plan": lambda: Plan("t", (_file(),), {}),
+    "transfer.shard.Portion": lambda: Shard(0, 1).of([_file()]),
     "transfer.source.Source": lambda: Source(_file()),
     "transfer.reader.RangeReader": lambda: RangeReader(
         Source(_file()), _links(), _client(), RetryPolicy(), threading.Event()
@@ -196,10 +198,10 @@ HARMLESS = frozenset(
     """
     apis.base.Call apis.base.WireModel apis.bls.DownloadTask apis.bls.DownloadTaskPage apis.readiness.LinkWatch
     listing.TaskState listing.TaskStatus operators.download.DownloadToObjectStorageOperator
-    operators.links.DestinationLink sensors.download_link.DownloadLinkSensor transfer.connection.ConnectionBroken
+    operators.join.JoinManifestsOperator operators.links.DestinationLink sensors.download_link.DownloadLinkSensor transfer.connection.ConnectionBroken
     transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
     transfer.file_transfer.Surroundings transfer.host_rules.UnknownHost transfer.job.Result transfer.job.Totals
-    transfer.manifest.Entry transfer.manifest.Manifest transfer.reader.Cancelled transfer.reader.RetryPolicy
+    transfer.manifest.Entry transfer.manifest.Manifest transfer.manifest.ShardManifest transfer.shard.Shard transfer.reader.Cancelled transfer.reader.RetryPolicy
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger

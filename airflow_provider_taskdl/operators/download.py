@@ -39,6 +39,11 @@ class DownloadToObjectStorageOperator(BaseOperator):
     manifest's path; ``summary``: files, bytes, skipped, seconds. Airflow refuses to map a task over more paths than
     ``[core] max_map_length`` (1024): hand the manifest on instead.
 
+    A task that is too much for one worker is spread over several: ``.partial(...).expand(shard=shards(4))`` makes four
+    of this task, each of which brings its portion of the files, balanced by size and the same in every try. Its paths,
+    XComs and manifest (``_taskdl/<remote task id>.shard-<i>-of-<n>.json``) are those of its portion, an empty one if
+    there are fewer files than shards; ``JoinManifestsOperator`` after them gives the whole.
+
     :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
         ``TaskApiHook``. Templated.
     :param remote_task_id: The task's id at the service. Templated.
@@ -47,7 +52,8 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param file_pattern: Shell pattern, or several, for the names that are wanted. Templated.
     :param overwrite: ``"verified"`` keeps what a manifest proves to be the same file and fetches the rest anew,
         ``"always"`` fetches all, ``"never"`` fails before any byte moves if a name is taken. Templated.
-    :param expected_files: How many files there must be, or the names that must be among them. Templated.
+    :param expected_files: How many files there must be, or the names that must be among them; of the whole task, with
+        a ``shard`` as well. Templated.
     :param on_error: ``"collect"`` fetches what can be fetched and then fails with all reasons, ``"fail_fast"`` stops at
         the first. Templated.
     :param concurrency: Connections to the file host, over all files.
@@ -57,6 +63,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param deferrable: With ``wait_for_link``: wait in the triggerer; default is ``[operators] default_deferrable``.
     :param poll_interval: With ``wait_for_link``: seconds between two looks.
     :param wait_timeout: With ``wait_for_link``: seconds to wait at most.
+    :param shard: ``(i, n)``: bring the portion ``i``, from 0 on, of ``n``; see above. Templated.
     :raises AirflowFailException: No retry can help: a parameter, the credentials, a file's name or a link is no good,
         or the task failed. Its cause is the typed error.
     :raises TaskDownloadError: Something that a retry may mend.
@@ -64,6 +71,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
     template_fields: ClassVar[Sequence[str]] = (  # type: ignore[misc]
         "conn_id", "remote_task_id", "destination", "file_pattern", "overwrite", "expected_files", "on_error",
+        "shard",
     )  # fmt: skip
     operator_extra_links = (DestinationLink(),)
     ui_color = "#d4e6f1"
@@ -84,6 +92,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         wait_timeout: float = _WEEK,
+        shard: Sequence[int | str] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -100,6 +109,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
+        self.shard = shard
         self._job: DownloadJob | None = None
         self._killed = False
         self._lineage: dict[str, Any] | None = None
@@ -209,9 +219,8 @@ class DownloadToObjectStorageOperator(BaseOperator):
         )
 
     def _download(self, context: Context, hook: TaskApiHook, job: DownloadJob, destination: Destination) -> list[str]:
-        from airflow_provider_taskdl.operators.lineage import announce
         from airflow_provider_taskdl.operators.metrics import report
-        from airflow_provider_taskdl.transfer.manifest import manifest_name
+        from airflow_provider_taskdl.operators.results import files_of, hand_on
 
         self._lineage = {
             "service": hook.access.base_url,
@@ -224,13 +233,9 @@ class DownloadToObjectStorageOperator(BaseOperator):
             result: Result = job.run()
         finally:
             report(job.totals, tags={"conn_id": self.conn_id, "dag_id": self.dag_id, "task_id": self.task_id})
-            files = {destination.uri_of(entry.name): entry for entry in job.entries}
-            self._lineage["files"] = files
-        manifest = self._lineage["manifest"] = destination.uri_of(manifest_name(str(self.remote_task_id)))
-        announce(context, self.outlets, files, manifest=manifest, source=hook)
-        context["ti"].xcom_push(key="manifest", value=result.manifest)
-        context["ti"].xcom_push(key="summary", value=result.summary())
-        return [entry.path for entry in result.entries]
+            self._lineage["files"] = files_of(job.entries, destination)
+        self._lineage["manifest"] = destination.uri_of(result.manifest_name)
+        return hand_on(context, self.outlets, result, destination, source=hook)
 
     def _make_destination(self) -> Destination:
         from airflow_provider_taskdl.exceptions import ConnectionConfigError
@@ -243,34 +248,34 @@ class DownloadToObjectStorageOperator(BaseOperator):
     def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.operators.checkpoint import checkpoint_for
         from airflow_provider_taskdl.operators.job import make_job
+        from airflow_provider_taskdl.operators.parameters import count_or_names, shard_of
         from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 
+        shard = shard_of(self.shard)
         return make_job(
             hook,
             self.remote_task_id,
             destination,
             go_on=self._stop_if_killed,
             pattern=self.file_pattern,
-            expected=_count_or_names(self.expected_files),
+            expected=count_or_names(self.expected_files),
             overwrite=self.overwrite,
             on_error=self.on_error,
             concurrency=self.concurrency,
             part_size=self.part_size,
-            checkpoint=checkpoint_for(context, StoreCheckpoint(destination.store)),
+            checkpoint=checkpoint_for(context, StoreCheckpoint(destination.store, shard)),
+            shard=shard,
         )
 
 
-def _count_or_names(value: int | str | Collection[str] | None) -> int | Collection[str] | None:
-    """Return ``expected_files`` as a template may have left it: a number as text, or one name.
+def shards(count: int) -> list[tuple[int, int]]:
+    """Return all shards of a download, for ``DownloadToObjectStorageOperator.partial(...).expand(shard=shards(4))``.
 
-    :raises ConnectionConfigError: It is neither a number nor names.
+    :param count: How many; each is a task of its own.
+    :raises ConnectionConfigError: It is no number from 1 on.
     """
     from airflow_provider_taskdl.exceptions import ConnectionConfigError
 
-    if isinstance(value, str) and value.strip():
-        return int(value) if value.strip().isdecimal() else [value]
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    if isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(name, str) for name in value):
-        return value
-    raise ConnectionConfigError(f"expected_files must be a number or names, not {value!r}")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ConnectionConfigError(f"there must be at least one shard, a whole number, not {count!r}")
+    return [(index, count) for index in range(count)]

@@ -1,4 +1,8 @@
-"""Who gets to know which files came: assets, the hooks' lineage and OpenLineage."""
+"""Who gets to know which files came: assets, the hooks' lineage and OpenLineage.
+
+Lineage is told by the task that brings a file, an asset event by each task that has the ``AssetAlias`` as its outlet.
+Of several that bring shards of one download, that should be the one that joins them: who waits for it expects all.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ _OPENLINEAGE_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
 
 
 def announce(
-    context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, manifest: str, source: Any
+    context: Context, outlets: Iterable[Any], files: Mapping[str, Entry], *, manifest: str, source: Any = None
 ) -> None:
     """Report files as assets: one event per file on each ``AssetAlias`` outlet, and to the lineage of hooks.
 
@@ -33,13 +37,13 @@ def announce(
     :param outlets: The task's outlets.
     :param files: URI (percent-encoded, without connection id) to the file's record.
     :param manifest: The manifest's URI.
-    :param source: The hook the files came through.
+    :param source: The hook the files came through; ``None`` if other tasks brought them, which have told their lineage.
     """
     events: dict[str, dict[str, Any]] = {
         uri: {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome} for uri, entry in files.items()
     }
     collector = get_hook_lineage_collector()
-    for uri, facts in events.items():
+    for uri, facts in events.items() if source is not None else ():
         collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
     aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
     if len(events) * len(aliases) > MAX_EVENTS:

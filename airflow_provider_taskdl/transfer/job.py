@@ -15,10 +15,11 @@ from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.engine import Engine, OnError, Outcome
 from airflow_provider_taskdl.transfer.file_transfer import Surroundings
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, write_entries
+from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, read_entries, write_entries, write_shard
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
 from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.stop import Stop
 
@@ -55,11 +56,13 @@ class Result:
 
     :ivar entries: All files, in the service's order.
     :ivar manifest: The manifest's path.
+    :ivar manifest_name: Its name relative to the destination.
     :ivar seconds: How long it took.
     """
 
     entries: tuple[Entry, ...]
     manifest: str
+    manifest_name: str
     seconds: float
 
     def summary(self) -> dict[str, int | float]:
@@ -88,6 +91,7 @@ class DownloadJob:
     :param retry: How patient to be with the network.
     :param checkpoint: Remembers what has arrived; beside the data by default.
     :param progress: Makes what counts files and bytes, from how many of each are to come.
+    :param shard: Bring these of the files only; other jobs bring the others, maybe at the same time.
     :raises ConnectionConfigError: A parameter is none of these.
     :ivar totals: The numbers of the transfer, once it is over, however it ended.
     :ivar entries: The files that are there, once it is over, however it ended.
@@ -109,6 +113,7 @@ class DownloadJob:
         retry: RetryPolicy | None = None,
         checkpoint: Checkpoint | None = None,
         progress: Callable[[int, int | None], Progress] = Progress,
+        shard: Shard | None = None,
     ) -> None:
         if overwrite not in ("verified", "always", "never"):
             raise ConnectionConfigError(f"overwrite must be 'verified', 'always' or 'never', not {overwrite!r}")
@@ -120,7 +125,8 @@ class DownloadJob:
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
         self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
         self._cancelled = Stop()
-        self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store)
+        self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store, shard)
+        self._shard = shard
         self._make_progress = progress
         self._engine: Engine | None = None
         self.totals = Totals()
@@ -145,6 +151,7 @@ class DownloadJob:
                 overwrite=self._overwrite,
                 path_of=self._path_of,
                 unfinished=unfinished,
+                shard=self._shard,
             )
             return self._carry_out(plan, LinkSource(listing, self._list_files), is_first=unfinished is None)
         finally:
@@ -159,14 +166,14 @@ class DownloadJob:
             self._engine.cancel()
 
     def _carry_out(self, plan: Plan, links: LinkSource, *, is_first: bool) -> Result:
-        task = plan.remote_task_id
+        task, name = plan.remote_task_id, manifest_name(plan.remote_task_id, plan.shard)
         sizes = [file.size for file in plan.to_fetch]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         self._store.prepare(sum(size or 0 for size in sizes))
         self._store.settle(plan.kept)  # a process may have been killed between its checkpoint and this
         if is_first and self._overwrite == "never":
             self._save(plan, {})  # so that the try after a kill knows that there was one
-        log.info("Task %s: files to fetch: %d%s; there already: %d", task, len(sizes),
+        log.info("Task %s%s: files to fetch: %d%s; there already: %d", task, _which(plan), len(sizes),
                  "" if total is None else f" ({human_bytes(total)})", len(plan.kept))  # fmt: skip
         if plan.to_fetch:
             self._withdraw_manifest(plan)
@@ -206,18 +213,31 @@ class DownloadJob:
         log.info("\n%s", closing_table(entries, [(name, error.message) for name, error in outcome.failed.items()]))
         if len(entries) < len(plan.files):
             raise _failure(plan, outcome)
-        write_entries(self._store, manifest_name(task), task, entries)
+        seconds = progress.seconds
+        if plan.portion is None:
+            write_entries(self._store, name, task, entries)
+        else:
+            write_shard(self._store, task, plan.portion, entries, seconds=seconds)
         self._store.settle(outcome.fetched)
         with suppress(DestinationError):  # from here on the manifest holds, whatever else lies beside it
             self._checkpoint.clear(task)
-        return Result(entries, self._path_of(manifest_name(task)), progress.seconds)
+        return Result(entries, self._path_of(name), name, seconds)
 
     def _withdraw_manifest(self, plan: Plan) -> None:
         """Take back an earlier run's manifest: it says that everything is there, and something is not."""
-        name = manifest_name(plan.remote_task_id)
-        if self._store.find([name]):
+        task = plan.remote_task_id
+        own, whole = manifest_name(task, plan.shard), manifest_name(task)
+        there = self._store.find([own, whole])
+        if own in there:
             self._save(plan, {})  # what it proves is kept there
-            self._store.remove_small(name)
+            self._store.remove_small(own)
+        if whole in there and whole != own:
+            # What it proves is kept for the other shards, too, one of which may be doing this very thing.
+            aside, entries = StoreCheckpoint(self._store), read_entries(self._store, whole, task) or {}
+            known = aside.load(task) or {}
+            if any(name not in known or known[name].time < entry.time for name, entry in entries.items()):
+                aside.save(task, tuple(entries.values()))
+            self._store.remove_small(whole)
 
     def _save(self, plan: Plan, fetched: Mapping[str, Entry]) -> bool:
         """Keep a checkpoint, for the try after this one. Without it that try only has more to do."""
@@ -228,6 +248,11 @@ class DownloadJob:
             return False
         self._store.settle(fetched)
         return True
+
+
+def _which(plan: Plan) -> str:
+    portion = plan.portion
+    return f", {portion.shard} ({len(portion.files)} of {portion.listed} files)" if portion else ""
 
 
 def _in_order(plan: Plan, fetched: Mapping[str, Entry]) -> tuple[Entry, ...]:

@@ -1,7 +1,7 @@
 """The record of a transfer: what arrived, and what proves it. It lies beside the files and holds no link.
 
 The manifest is written last, so its presence means that everything it lists is there. Until then the same record,
-under another name, is the checkpoint from which a later try goes on.
+under another name, is the checkpoint from which a later try goes on. A shard of a task has both under names of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from airflow_provider_taskdl.transfer.shard import Portion, Shard
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Store
 
 
@@ -49,14 +50,33 @@ class Manifest(BaseModel):
     files: tuple[Entry, ...]
 
 
-def manifest_name(remote_task_id: str) -> str:
+class ShardManifest(Manifest):
+    """All files of one shard, and what shows that other shards belong to the same whole.
+
+    :ivar shard: Its number, from 0 on.
+    :ivar of: How many shards there are.
+    :ivar listing: Fingerprint of the whole listing.
+    :ivar listed: How many files that has.
+    :ivar places: Where each of ``files`` stands in it, from 0 on.
+    :ivar seconds: How long the shard took.
+    """
+
+    shard: int
+    of: int
+    listing: str
+    listed: int
+    places: tuple[int, ...]
+    seconds: float
+
+
+def manifest_name(remote_task_id: str, shard: Shard | None = None) -> str:
     """Return the manifest's name relative to the destination."""
-    return f"{OWN_FOLDER}/{remote_task_id}.json"
+    return f"{OWN_FOLDER}/{remote_task_id}.{f'{shard.label}.' if shard else ''}json"
 
 
-def checkpoint_name(remote_task_id: str) -> str:
+def checkpoint_name(remote_task_id: str, shard: Shard | None = None) -> str:
     """Return the checkpoint's name relative to the destination."""
-    return f"{OWN_FOLDER}/{remote_task_id}.partial.json"
+    return f"{OWN_FOLDER}/{remote_task_id}.{f'{shard.label}.' if shard else ''}partial.json"
 
 
 def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, Entry] | None:
@@ -91,3 +111,38 @@ def write_entries(store: Store, name: str, remote_task_id: str, entries: Iterabl
 def format_entries(remote_task_id: str, entries: Iterable[Entry], *, indent: int | None = None) -> str:
     """Return the text of a manifest or checkpoint."""
     return Manifest(remote_task_id=remote_task_id, files=tuple(entries)).model_dump_json(indent=indent)
+
+
+def read_shard(store: Store, remote_task_id: str, shard: Shard) -> ShardManifest | None:
+    """Return a shard's manifest, or ``None`` if there is none that is whole.
+
+    :raises DestinationError: The store refused to read it.
+    """
+    content = store.read_small(manifest_name(remote_task_id, shard))
+    try:
+        found = ShardManifest.model_validate_json(content or b"")
+    except ValidationError:
+        return None
+    own = (found.remote_task_id, found.shard, found.of) == (remote_task_id, shard.index, shard.count)
+    return found if own and len(found.places) == len(found.files) else None
+
+
+def write_shard(
+    store: Store, remote_task_id: str, portion: Portion, entries: Iterable[Entry], *, seconds: float
+) -> None:
+    """Write a shard's manifest in one step.
+
+    :raises DestinationError: The store refused.
+    """
+    manifest = ShardManifest(
+        remote_task_id=remote_task_id,
+        shard=portion.shard.index,
+        of=portion.shard.count,
+        listing=portion.listing,
+        listed=portion.listed,
+        places=portion.places,
+        seconds=round(seconds, 3),
+        files=tuple(entries),
+    )
+    name = manifest_name(remote_task_id, portion.shard)
+    store.write_small(name, manifest.model_dump_json(indent=2).encode())

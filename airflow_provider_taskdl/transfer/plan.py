@@ -14,8 +14,9 @@ from airflow_provider_taskdl.exceptions import (
     TaskNotReadyError,
 )
 from airflow_provider_taskdl.listing import FileListing, RemoteFile
-from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, read_entries
+from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, read_entries
 from airflow_provider_taskdl.transfer.names import check_names
+from airflow_provider_taskdl.transfer.shard import Portion, Shard
 from airflow_provider_taskdl.transfer.sinks.base import Store
 
 Overwrite = Literal["verified", "always", "never"]
@@ -28,11 +29,18 @@ class Plan:
     :param remote_task_id: The task.
     :param files: The chosen files, in the service's order.
     :param kept: Those that are there already, by name, with what proves it.
+    :param portion: The shard that they are, if they are not all.
     """
 
     remote_task_id: str
     files: tuple[RemoteFile, ...]
     kept: Mapping[str, Entry]
+    portion: Portion | None = None
+
+    @property
+    def shard(self) -> Shard | None:
+        """The shard, if it is one."""
+        return self.portion.shard if self.portion else None
 
     @property
     def to_fetch(self) -> tuple[RemoteFile, ...]:
@@ -76,7 +84,7 @@ def choose(
 
 def make_plan(
     files: Sequence[RemoteFile], store: Store, *, remote_task_id: str, overwrite: Overwrite,
-    path_of: Callable[[str], str], unfinished: Mapping[str, Entry] | None,
+    path_of: Callable[[str], str], unfinished: Mapping[str, Entry] | None, shard: Shard | None = None,
 ) -> Plan:  # fmt: skip
     """Decide which files are there already.
 
@@ -89,15 +97,18 @@ def make_plan(
     :param overwrite: ``verified``, ``always`` or ``never``.
     :param path_of: Gives a file's path for the manifest.
     :param unfinished: What arrived in tries that did not finish, by name; ``None`` if there was none.
+    :param shard: Which of the chosen files; all without one.
     :raises DestinationExistsError: ``never``, and there is a file that is not of an unfinished try of this task.
     :raises DestinationError: The destination could not be read.
     """
+    portion = shard.of(files) if shard else None
+    files = portion.files if portion else files
     names = [file.name for file in files]
     proofs: dict[str, Entry] = {}
     if overwrite != "always":
         proofs.update(unfinished or {})
     if overwrite == "verified":
-        proofs = {**(read_entries(store, manifest_name(remote_task_id), remote_task_id) or {}), **proofs}
+        proofs = {**_finished(store, remote_task_id, shard), **proofs}
     there = store.find(names if overwrite == "never" else [name for name in names if name in proofs])
     kept = {}
     for file in files:
@@ -117,4 +128,18 @@ def make_plan(
             f"overwrite='never', and {len(taken)} of the files are there already: {', '.join(taken[:10])}",
             remote_task_id=remote_task_id,
         )
-    return Plan(remote_task_id, tuple(files), kept)
+    return Plan(remote_task_id, tuple(files), kept, portion)
+
+
+def _finished(store: Store, remote_task_id: str, shard: Shard | None) -> Mapping[str, Entry]:
+    """Return what earlier runs have told of, by name."""
+    names = [manifest_name(remote_task_id)]
+    if shard is not None:
+        # Another shard may be taking the manifest back just now: it copies it to the second, then removes the first.
+        names += [checkpoint_name(remote_task_id), manifest_name(remote_task_id, shard)]
+    found: dict[str, Entry] = {}
+    for name in names:
+        for entry in (read_entries(store, name, remote_task_id) or {}).values():
+            if entry.name not in found or entry.time >= found[entry.name].time:
+                found[entry.name] = entry
+    return found

@@ -45,10 +45,10 @@ class Place:
     store: Callable[[], Store]
     bucket: Bucket
 
-    def check(self, task: Task) -> None:
-        """Check that all of a task's files are there, and their manifest, and nothing else."""
+    def check(self, task: Task, *also: str) -> None:
+        """Check that all of a task's files are there, and their manifest, and nothing else but ``also``."""
         manifest = f"_taskdl/{task.id}.json"
-        assert self.bucket.names() == {manifest, *(file.name for file in task.files)}
+        assert self.bucket.names() == {manifest, *also, *(file.name for file in task.files)}
         assert self.bucket.uploads() == []
         wanted = {file.name: b"".join(file.content.blocks()) for file in task.files}
         assert {name: self.bucket.content(name) for name in wanted} == wanted
