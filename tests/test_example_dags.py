@@ -21,7 +21,7 @@ import pytest
 import rasterio
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_TASK, add_example_tasks
+from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, add_example_tasks
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
 DAGS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -153,6 +153,21 @@ def test_each_file_of_the_analysis_is_an_asset_event(runs: Runs) -> None:
     assert {uri: extra["sha256"] for uri, extra in runs.events.items()} == {
         (folder / file.name).as_uri(): file.content.sha256 for file in task.files
     }
+
+
+def test_eo_mosaic_in_shards(runs: Runs) -> None:
+    folder, tasks = runs.store / "eo-mosaic" / EO_MOSAIC, runs.xcoms["eo_mosaic_in_shards"]
+    mosaic = runs.emulator.find("eo", EO_MOSAIC)
+    assert mosaic is not None
+    assert tasks["join"]["return_value"] == [f"file://{folder}/{file.name}" for file in mosaic.files]
+    for file in mosaic.files:
+        assert (folder / file.name).read_bytes() == original(runs, "eo", EO_MOSAIC, file.name)
+    size = sum(file.content.size for file in mosaic.files)
+    assert tasks["verify"]["return_value"] == {"tiles": 24, "bytes": size, "wrong": []}
+    portions = [json.loads(path.read_bytes())["files"] for path in sorted((folder / "_taskdl").glob("*.shard-*.json"))]
+    assert [len(portion) for portion in portions] == [6, 6, 6, 6]
+    assert runs.emulator.count("eo.link", EO_MOSAIC) >= 4, "each shard asks for itself"
+    assert [runs.emulator.count("file", file.path) for file in mosaic.files] == [1] * 24
 
 
 def test_bce_auth_with_http_operator(runs: Runs) -> None:

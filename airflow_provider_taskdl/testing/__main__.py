@@ -18,6 +18,7 @@ from airflow_provider_taskdl.testing.tasks import Task
 
 BLS_TASK = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 EO_TASK = "12345"
+EO_MOSAIC = "12346"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,12 +48,12 @@ def main(arguments: list[str] | None = None) -> None:
         stop.wait()
 
 
-def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[Task, Task]:
-    """Add the tasks of the documentation's examples: a BLS log export and an NDVI analysis.
+def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[Task, Task, Task]:
+    """Add the tasks of the documentation's examples: a BLS log export, an NDVI analysis, and one of many tiles.
 
     :param emulator: Where to.
     :param ready_after: Seconds from the first question about a task until it is done.
-    :returns: The two tasks.
+    :returns: The tasks.
     """
     log = access_log()
     name = f"test_json_{BLS_TASK}.json"
@@ -62,7 +63,9 @@ def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[
     )
     files = {"ndvi_result.tif": geotiff(), "analysis_report.pdf": pdf_report()}
     eo = emulator.eo_task(files, id=EO_TASK, checksums=True, ready_after=ready_after, starts="asked")
-    return bls, eo
+    tiles = {f"ndvi_{n // 6}_{n % 6}.tif": geotiff(64, 64, seed=n, tile=64) for n in range(24)}
+    mosaic = emulator.eo_task(tiles, id=EO_MOSAIC, checksums=True, ready_after=ready_after, starts="asked")
+    return bls, eo, mosaic
 
 
 def how_to(server: EmulatorServer) -> str:
@@ -73,7 +76,7 @@ def how_to(server: EmulatorServer) -> str:
     variables = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in server.environment().items())
     return (
         f"Serving both services at {server.base_url}; Ctrl-C ends it.\n\n"
-        f"BLS task  {BLS_TASK}\nEO task   {EO_TASK}\n\n"
+        f"BLS task  {BLS_TASK}\nEO tasks  {EO_TASK}, {EO_MOSAIC}\n\n"
         f"Connections, for Airflow's environment:\n\n{variables}\n\n"
         f"The same for `airflow connections import`:\n\n{json.dumps(server.airflow_connections(), indent=2)}\n"
     )

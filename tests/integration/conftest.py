@@ -19,7 +19,7 @@ DAGS = Path(__file__).with_name("dags")
 
 @dataclass
 class Run:
-    """A run of a DAG: its state, XComs by task and key, and the tasks' states and tries."""
+    """A run of a DAG: its state, XComs by task and key, and the tasks' states and tries; ``task[2]`` if mapped."""
 
     state: str
     xcom: dict[str, dict[str, Any]]
@@ -56,12 +56,17 @@ def _look_up(dag_id: str, run_id: str, state: str) -> Run:
     with create_session() as session:
         of_run = {"dag_id": dag_id, "run_id": run_id}
         for row in session.scalars(select(XComModel).filter_by(**of_run)):
-            run.xcom.setdefault(row.task_id, {})[row.key] = XComModel.deserialize_value(row)
+            run.xcom.setdefault(_mapped(row), {})[row.key] = XComModel.deserialize_value(row)
         for ti in session.scalars(select(TaskInstance).filter_by(**of_run)):
-            run.tasks[ti.task_id] = (str(ti.state), ti.try_number)
+            run.tasks[_mapped(ti)] = (str(ti.state), ti.try_number)
         for event in session.scalars(select(AssetEvent).filter_by(source_dag_id=dag_id, source_run_id=run_id)):
+            assert event.asset.uri not in run.assets, "told twice"
             run.assets[event.asset.uri] = event.extra
     return run
+
+
+def _mapped(of: Any) -> str:
+    return str(of.task_id if of.map_index < 0 else f"{of.task_id}[{of.map_index}]")
 
 
 @pytest.fixture

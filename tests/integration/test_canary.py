@@ -108,6 +108,8 @@ CASES: list[Case] = [
     ("eo_deferrable", "", None, "success"),
     ("bls_poke", "", None, "success"),
     ("eo_one_task_waits_in_triggerer", "", None, "success"),
+    ("eo_shards_of_a_task", "", None, "success"),
+    ("eo_shards_of_a_task", "file", Echo(403), "failed"),
     ("eo_poke", "file", Echo(403), "failed"),
     ("bls_poke", "file", Echo(403), "failed"),
     ("bls_one_task_waits_in_triggerer", "file", Echo(400), "failed"),
@@ -177,6 +179,7 @@ def test_no_secret_is_left_on_disk_in_logs_or_in_the_database(
     assert len(_sent_credentials(emulator)) > 5
     assert all(rule.fired for rule in emulator.rules)
     _sees_something(traces, ids)
+    assert list((tmp_path / "out").rglob("*.shard-2-of-3.json")), "the shards' manifests are not there"
     _check(traces, emulator, secrets, tmp_path / "out")
 
 
