@@ -62,21 +62,26 @@ _BLS_FIELDS: dict[str, Any] = {
     },
 }
 
-_EO_FIELDS: dict[str, Any] = {
-    "header_name": {
-        "label": "Token header",
-        "description": "The header field that carries the token.",
-        "schema": {"type": ["string", "null"], "default": "Authorization"},
-    },
-    "header_prefix": {
-        "label": "Token prefix",
-        "description": "What stands before the token; empty for the bare token.",
-        "schema": {"type": ["string", "null"], "default": "Bearer"},
-    },
-}
+
+def _token_fields(header: str, prefix: str | None) -> dict[str, Any]:
+    return {
+        "header_name": {
+            "label": "Token header",
+            "description": "The header field that carries the token.",
+            "schema": {"type": ["string", "null"], "default": header},
+        },
+        "header_prefix": {
+            "label": "Token prefix",
+            "description": "What stands before the token; empty for the bare token.",
+            "schema": {"type": ["string", "null"], "default": prefix},
+        },
+    }
+
 
 _BLS = "Baidu Log Service (BLS)"
 _EO = "EO analysis platform"
+_MARKET = "EO market orders"
+_NAMES = (_BLS, _EO, _MARKET)
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -96,10 +101,16 @@ def get_provider_info() -> dict[str, Any]:
                 "external-doc-url": "https://eo-doc.origen.ae/api/openapi/data-analysis/get-download-url.html",
                 "tags": ["service"],
             },
+            {
+                "integration-name": _MARKET,
+                "external-doc-url": "https://eo-doc.origen.ae/api/market-service/order/download-link.html",
+                "tags": ["service"],
+            },
         ],
         "hooks": [
             {"integration-name": _BLS, "python-modules": ["airflow_provider_taskdl.hooks.bls"]},
             {"integration-name": _EO, "python-modules": ["airflow_provider_taskdl.hooks.eo_analysis"]},
+            {"integration-name": _MARKET, "python-modules": ["airflow_provider_taskdl.hooks.eo_market"]},
         ],
         "sensors": _both("airflow_provider_taskdl.sensors.download_link"),
         "operators": _both("airflow_provider_taskdl.operators.download", "airflow_provider_taskdl.operators.join"),
@@ -126,7 +137,18 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"host": "Base URL", "password": "API token"},
                     "placeholders": {"host": "https://eo.example.org/api/openapi"},
                 },
-                "conn-fields": {**_EO_FIELDS, **_SHARED_FIELDS},
+                "conn-fields": {**_token_fields("Authorization", "Bearer"), **_SHARED_FIELDS},
+            },
+            {
+                "connection-type": "eo_market",
+                "hook-class-name": "airflow_provider_taskdl.hooks.eo_market.EoMarketHook",
+                "hook-name": _MARKET,
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "login", "extra"],
+                    "relabeling": {"host": "Base URL", "password": "API key"},
+                    "placeholders": {"host": "https://eo.example.org/market_service"},
+                },
+                "conn-fields": {**_token_fields("X-API-Key", ""), **_SHARED_FIELDS},
             },
         ],
     }
@@ -134,4 +156,4 @@ def get_provider_info() -> dict[str, Any]:
 
 def _both(*modules: str) -> list[dict[str, Any]]:
     # Sensor, trigger and operator work with every connection type.
-    return [{"integration-name": name, "python-modules": [*modules]} for name in (_BLS, _EO)]
+    return [{"integration-name": name, "python-modules": [*modules]} for name in _NAMES]

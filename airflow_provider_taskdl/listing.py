@@ -108,11 +108,15 @@ class RemoteFile:
     :param name: Its name as the service gives it; not yet judged.
     :param link: Where to fetch it, or ``None`` while the service has no link for it.
     :param size: Bytes, where the service says so.
+    :param is_named_by_host: Whether the service gives no name: then ``name`` is what tells this link from the task's
+        others, in each new listing the same, and the file's own name is what its host says (``Content-Disposition``).
+        It is kept where the host says none.
     """
 
     name: str
     link: Link | None
     size: int | None = None
+    is_named_by_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)

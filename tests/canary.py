@@ -6,19 +6,24 @@ import logging
 import pickle
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_taskdl.listing import FileListing
-from airflow_provider_taskdl.testing import bls, eo
+from airflow_provider_taskdl.testing import bls, eo, market
 from airflow_provider_taskdl.testing.links import make_link
 
 CANARY = "CANARY-5c0ffee5/+=="  # for links that a test makes up itself
 _SHORTEST = 16  # of a query's values, shorter ones (a flag) are no secrets
-_KNOWN = ("taskId", "fileName", "responseContentDisposition")  # nor are these, which the emulators' links hold
+_KNOWN = (
+    "taskId",
+    "fileName",
+    "orderNo",
+    "responseContentDisposition",
+)  # nor are these, which the emulators' links hold
 
 
 def assert_canary_free(*things: object, secrets: Iterable[str] = (CANARY,)) -> None:
@@ -55,7 +60,9 @@ def recorded_links() -> Iterator[set[str]]:
         secrets.update(secrets_of(made[0]))
         return made
 
-    with patch.object(eo, "make_link", recording), patch.object(bls, "make_link", recording):
+    with ExitStack() as stack:
+        for service in (bls, eo, market):
+            stack.enter_context(patch.object(service, "make_link", recording))
         yield secrets
 
 

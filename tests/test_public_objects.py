@@ -30,8 +30,10 @@ from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
 from airflow_provider_taskdl.auth import BceAuth, TokenAuth
 from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskApiError, TransferError
 from airflow_provider_taskdl.hooks.bls import BlsExtras, BlsHook
-from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisExtras, EoAnalysisHook
+from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.hooks.eo_market import EoMarketExtras, EoMarketHook
 from airflow_provider_taskdl.hooks.exchange import Body
+from airflow_provider_taskdl.hooks.token import TokenExtras
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
@@ -99,9 +101,11 @@ HOLDERS: dict[str, Callable[[], Any]] = {
     "hooks.access.Access": lambda: _hook(BlsHook).access,
     "hooks.settings.ConnectionExtras": lambda: _hook(EoAnalysisHook).access.extras,
     "hooks.bls.BlsExtras": lambda: BlsExtras(proxy=SecretStr(PROXY), security_token=SecretStr(CANARY)),
-    "hooks.eo_analysis.EoAnalysisExtras": lambda: EoAnalysisExtras(proxy=SecretStr(PROXY)),
+    "hooks.token.TokenExtras": lambda: TokenExtras(proxy=SecretStr(PROXY)),
+    "hooks.eo_market.EoMarketExtras": lambda: EoMarketExtras(proxy=SecretStr(PROXY)),
     "hooks.bls.BlsHook": lambda: _hook(BlsHook),
     "hooks.eo_analysis.EoAnalysisHook": lambda: _hook(EoAnalysisHook),
+    "hooks.eo_market.EoMarketHook": lambda: _hook(EoMarketHook),
     "exceptions.TaskDownloadError": _error,
     "exceptions.DownloadFailedError": lambda: DownloadFailedError(f"{URL}", errors=[_error(), TaskApiError(URL)]),
     "transfer.link_source.LinkSource": _links,
@@ -118,8 +122,8 @@ HOLDERS: dict[str, Callable[[], Any]] = {
 NOT_PICKLED = {
     "apis.base.Answer", "auth.bce.BceAuth", "auth.token.TokenAuth", "hooks.access.Access", "hooks.exchange.Body",
     "hooks.settings.ConnectionExtras",
-    "hooks.bls.BlsExtras", "hooks.eo_analysis.EoAnalysisExtras", "hooks.bls.BlsHook",
-    "hooks.eo_analysis.EoAnalysisHook",
+    "hooks.bls.BlsExtras", "hooks.token.TokenExtras", "hooks.eo_market.EoMarketExtras", "hooks.bls.BlsHook",
+    "hooks.eo_analysis.EoAnalysisHook", "hooks.eo_market.EoMarketHook",
     "transfer.client.LinkClient", "transfer.connection.Proxy", "transfer.link_source.LinkSource",
     "transfer.reader.RangeReader",
 }  # fmt: skip
@@ -180,14 +184,16 @@ def test_what_goes_through_the_database_is_harmless() -> None:
 # Classes that show nothing of what they hold, having no text of their own; what may be secret in it stands in HOLDERS.
 SILENT = frozenset(
     """
-    apis.base.TaskApi apis.bls.BlsApi apis.eo_analysis.EoAnalysisApi auth.base.HeaderAuth
+    apis.base.TaskApi apis.bls.BlsApi apis.envelope.EnvelopeApi apis.eo_analysis.EoAnalysisApi
+    apis.eo_market.EoMarketApi auth.base.HeaderAuth
     hooks.async_clients.AsyncClients hooks.base.TaskApiHook hooks.classic_form.ClassicForm hooks.exchange.Exchange
-    hooks.pace.Pace hooks.shared.SharedHook operators.checkpoint.TaskStateCheckpoint
+    hooks.pace.Pace hooks.shared.SharedHook hooks.token.TokenHook operators.checkpoint.TaskStateCheckpoint
     operators.destination.Destination redaction.NeverPickled transfer.checkpoint.Checkpoint
     transfer.checkpoint.StoreCheckpoint transfer.client.Response transfer.connection.BoundedResponse
     transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer
-    transfer.file_transfer.FileTransfer transfer.host_rules.HostRules transfer.job.DownloadJob
-    transfer.progress.Progress transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.journal.Journal
+    transfer.file_transfer.FileTransfer transfer.host_names.HostNames transfer.host_rules.HostRules
+    transfer.job.DownloadJob transfer.progress.Progress
+    transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.journal.Journal
     transfer.sinks.local.LocalSink transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink
     transfer.sinks.object_store.ObjectStore transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
     transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Uploads

@@ -8,23 +8,12 @@ both are read either way.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from airflow_provider_taskdl.apis.base import (
-    Answer,
-    Call,
-    FileSize,
-    M,
-    ServiceText,
-    TaskApi,
-    WireModel,
-    check_task_id,
-    raise_for_status,
-    read_json,
-    read_model,
-)
+from airflow_provider_taskdl.apis.base import Answer, Call, FileSize, ServiceText, WireModel, check_task_id
+from airflow_provider_taskdl.apis.envelope import EnvelopeApi
 from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError, TaskNotFoundError
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus, parse_time
 
@@ -66,18 +55,7 @@ class _Detail(WireModel):
     task_items: tuple[_Item, ...] | None = Field(None, alias="taskItems")
 
 
-class _Envelope(WireModel):
-    code: int
-    message: ServiceText | None = None
-    data: Any = None
-
-
-class _Refusal(WireModel):
-    code: int | None = None
-    message: ServiceText | None = None
-
-
-class EoAnalysisApi(TaskApi):
+class EoAnalysisApi(EnvelopeApi):
     """The analysis-task calls that end in files."""
 
     service = "EO analysis platform"
@@ -128,28 +106,6 @@ class EoAnalysisApi(TaskApi):
         return RemoteFile(
             url.file_name, Link(address, _expiry(url.expires_at)) if address.strip() else None, url.file_size
         )
-
-    def _data(self, answer: Answer, model: type[M]) -> M | None:
-        if answer.status >= 300:
-            self._raise_refusal(answer)
-        envelope = read_json(answer, _Envelope, self.service)
-        if envelope.code != 200:
-            self._raise_for_code(answer, envelope.code, envelope.message)
-        return None if envelope.data is None else read_model(envelope.data, model, self.service)
-
-    def _raise_refusal(self, answer: Answer) -> NoReturn:
-        try:
-            refusal = read_json(answer, _Refusal, self.service)
-        except MalformedResponseError:
-            refusal = _Refusal()
-        if refusal.code in (None, 200):
-            raise_for_status(answer, self.service, code=None, message=refusal.message)
-        self._raise_for_code(answer, refusal.code, refusal.message)
-
-    def _raise_for_code(self, answer: Answer, code: int | None, message: str | None) -> NoReturn:
-        if code == 404:
-            raise TaskNotFoundError(f"{self.service} does not know this task: {message or 'not found'}", code="404")
-        raise_for_status(answer, self.service, code=str(code), message=message, status=code)
 
 
 def _state(value: int | str | None) -> TaskState:

@@ -306,7 +306,7 @@ def _hook_for(connection: Connection) -> TaskApiHook:
     if not isinstance(hook, TaskApiHook):
         raise ConnectionConfigError(
             f"connection {connection.conn_id!r} is of type {connection.conn_type!r}, which lists no task files; "
-            "use one of baidu_bls, eo_analysis or a type whose hook is a TaskApiHook"
+            "use one of baidu_bls, eo_analysis, eo_market or a type whose hook is a TaskApiHook"
         )
     hook.connection = connection
     return hook

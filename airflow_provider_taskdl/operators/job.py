@@ -34,12 +34,16 @@ def make_job(
     def list_files() -> FileListing:
         listing = hook.list_files(remote_task_id)
         go_on()
-        destination.check_names(file.name for file in listing.files)
         return listing
 
     access = hook.access
     rules = HostRules(access.host, access.extras.allowed_link_hosts)
     client = LinkClient(rules, tls=access.tls, timeout=access.extras.timeout, proxy=access.proxy)
     return DownloadJob(
-        list_files=list_files, client=client, store=destination.store, path_of=destination.path_of, **choices
+        list_files=list_files,
+        client=client,
+        store=destination.store,
+        path_of=destination.path_of,
+        check_names=destination.check_names,
+        **choices,
     )

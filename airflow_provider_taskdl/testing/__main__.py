@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_taskdl.testing``: both services on this machine, with example tasks."""
+"""``python -m airflow_provider_taskdl.testing``: the services on this machine, with example tasks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def how_to(server: EmulatorServer) -> str:
     """
     variables = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in server.environment().items())
     return (
-        f"Serving both services at {server.base_url}; Ctrl-C ends it.\n\n"
+        f"Serving the services at {server.base_url}; Ctrl-C ends it.\n\n"
         f"BLS task  {BLS_TASK}\nEO tasks  {EO_TASK}, {EO_MOSAIC}\n\n"
         f"Connections, for Airflow's environment:\n\n{variables}\n\n"
         f"The same for `airflow connections import`:\n\n{json.dumps(server.airflow_connections(), indent=2)}\n"

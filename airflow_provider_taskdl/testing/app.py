@@ -13,11 +13,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from airflow_provider_taskdl.testing import bls, eo, files
+from airflow_provider_taskdl.testing import bls, eo, files, market
 from airflow_provider_taskdl.testing.delivery import deliver
 from airflow_provider_taskdl.testing.exchange import Reply, Request, bce_error
 from airflow_provider_taskdl.testing.faults import InsteadFault, ReplyFault, RequestFault
 from airflow_provider_taskdl.testing.state import Emulator, Seen
+from airflow_provider_taskdl.testing.tasks import MARKET_PATH
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ def make_app(emulator: Emulator) -> Starlette:
     routes = [
         _route(emulator, f"{base}/link/{{uuid}}", "bls.link", "GET", bls.answer),
         _route(emulator, f"{analysis}/get/Download/url", "eo.link", "GET", eo.answer),
+        _route(emulator, f"{emulator.eo_prefix}/market/order/downloadLinks", "market.link", "POST", market.answer),
     ]
     if emulator.status_endpoint:
         routes += [
@@ -100,12 +102,15 @@ class _Endpoint:
         query = scope["query_string"].decode("latin-1")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         params = {**dict(parse_qsl(query)), **scope["path_params"]}
-        _, file = self._emulator.objects.get(scope["path"], (None, None))
+        if self._kind == "market.link":
+            params |= market.fields_of(body)
+        # All files of the market have one path; their number is in the query.
+        path = f"{MARKET_PATH}/{params.get('id')}" if scope["path"] == MARKET_PATH else scope["path"]
+        _, file = self._emulator.objects.get(path, (None, None))
         if self._kind == "file":
-            path = scope["path"]
             names: tuple[str, ...] = (file.name if file else path.rpartition("/")[2], path)
         else:
-            names = (params.get("uuid") or params.get("taskId") or params.get("id") or "",)
+            names = (params.get("uuid") or params.get("taskId") or params.get("id") or params.get("orderNo") or "",)
         return Request(
             kind=self._kind,
             names=names,

@@ -25,7 +25,7 @@ class Request:
     """A request as it came in.
 
     :param kind: The endpoint: ``bls.link``, ``bls.status``, ``bls.list``, ``bls.create``, ``bls.delete``, ``eo.link``,
-        ``eo.status`` or ``file``.
+        ``eo.status``, ``market.link`` or ``file``.
     :param names: What a fault's pattern is matched with: the task's id, or a file's name and its path.
     :param method: HTTP method.
     :param scheme: ``http`` or ``https``.
@@ -161,11 +161,12 @@ def eo_error(code: int, message: str, status: int) -> Reply:
     return json_reply({"code": code, "message": message, "data": None}, status)
 
 
-def link_entries(document: Any) -> list[tuple[dict[str, Any], str]]:
-    """Return the parts of an answer that hold a link, each with the name of the field it is in."""
+def link_entries(document: Any) -> list[tuple[Any, Any]]:
+    """Return the parts of an answer that hold a link, each with the name or number of the place it is in."""
     if not isinstance(document, dict):
         return []
     result, data = document.get("result"), document.get("data")
     if isinstance(result, dict) and "link" in result:
         return [(result, "link")]
-    return [(entry, "downloadUrl") for entry in (data.get("downloadUrls") or ())] if isinstance(data, dict) else []
+    urls = (data.get("downloadUrls") or ()) if isinstance(data, dict) else ()
+    return [(entry, "downloadUrl") if isinstance(entry, dict) else (urls, at) for at, entry in enumerate(urls)]

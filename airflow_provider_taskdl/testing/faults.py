@@ -76,7 +76,7 @@ class Status(InsteadFault):
 
     def reply(self, request: Request) -> Reply:
         """Return the error."""
-        if request.kind.startswith("eo."):
+        if request.kind.startswith(("eo.", "market.")):
             reply = eo_error(int(self.error or self.code), self.message, self.code)
         else:
             reply = bce_error(self.code, self.message, self.error)
@@ -140,7 +140,7 @@ class Hide(ReplyFault):
         entries, document = link_entries(reply.document), reply.document
         if self.how == "null":
             document["result" if request.kind == "bls.link" else "data"] = None
-        elif self.how == "empty" and request.kind == "eo.link":
+        elif self.how == "empty" and request.kind in ("eo.link", "market.link"):
             document["data"]["downloadUrls"] = []
         else:
             for entry, field in entries[:1] if self.how == "first" else entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from email.utils import formatdate, parsedate_to_datetime
+from urllib.parse import quote
 
 from airflow_provider_taskdl.testing.exchange import Reply, Request, bce_error
 from airflow_provider_taskdl.testing.links import judge_link
@@ -35,12 +36,17 @@ def answer(emulator: Emulator, request: Request) -> Reply:
     task, file = found
     if request.headers.get("if-match", file.etag) not in (file.etag, "*"):
         return bce_error(412, "the file has changed")
-    return _serve(request, file, range_of_nothing=400 if task.service == "bls" else 416)
+    reply = _serve(request, file, range_of_nothing=400 if task.service == "bls" else 416)
+    if task.service == "market":  # here alone stands the file's name
+        reply.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(file.name, safe='')}"
+    return reply
 
 
 def credentials_in(emulator: Emulator, request: Request) -> tuple[str, ...]:
     """Return the header fields of a request that belong to an API or to another site."""
-    banned = {"authorization", "cookie", "x-bce-date", "x-bce-security-token", emulator.header_name.lower()}
+    banned = {
+        "authorization", "cookie", "x-bce-date", "x-bce-security-token", "x-api-key", emulator.header_name.lower(),
+    }  # fmt: skip
     return tuple(sorted(banned & set(request.headers)))
 
 

@@ -32,6 +32,10 @@ def make_link(emulator: Emulator, task: Task, file: TaskFile, origin: str) -> tu
         host = origin.partition("://")[2]
         value = _bce(emulator.link_generation, "GET", path, query, host, start, seconds)
         query += f"&authorization={quote(value, safe='')}"
+    elif task.service == "market":
+        path, _, number = file.path.rpartition("/")
+        rest = f"orderNo={quote(task.id, safe='')}&id={number}"
+        query = f"{rest}&sign={_token(emulator.link_generation, 'GET', path, rest, start + seconds)}"
     else:
         rest = f"taskId={quote(task.id, safe='')}&fileName={quote(file.name, safe='')}"
         query = f"token={_token(emulator.link_generation, 'GET', path, rest, start + seconds)}&{rest}"
@@ -41,8 +45,10 @@ def make_link(emulator: Emulator, task: Task, file: TaskFile, origin: str) -> tu
 def judge_link(emulator: Emulator, request: Request) -> Verdict:
     """Tell whether a request's own query permits it."""
     try:
-        if request.query.startswith("token="):
+        rest, _, token = request.query.rpartition("&sign=")
+        if not rest and request.query.startswith("token="):
             token, _, rest = request.query.removeprefix("token=").partition("&")
+        if rest:
             ends = int(token.partition(".")[0])
             known = [_token(n, request.method, request.path, rest, ends) for n in range(emulator.link_generation + 1)]
         else:

@@ -24,7 +24,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from airflow_provider_taskdl.testing.exchange import Reply, Request
 from airflow_provider_taskdl.testing.faults import Fault
 
-KINDS = ("bls.link", "bls.status", "bls.list", "bls.create", "bls.delete", "eo.link", "eo.status", "file")
+KINDS = (
+    "bls.link", "bls.status", "bls.list", "bls.create", "bls.delete", "eo.link", "eo.status", "market.link", "file",
+)  # fmt: skip
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _AMOUNT = re.compile(r"(-?\d+)([A-Za-z]*)")

@@ -57,7 +57,7 @@ class EmulatorServer:
         return f"{'https' if self._certfile else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def airflow_connections(self) -> dict[str, dict[str, Any]]:
-        """Return the connections to both services: connection id to the JSON object that Airflow takes."""
+        """Return the connections to the services: connection id to the JSON object that Airflow takes."""
         emulator = self.emulator
         common = {"verify": str(self._certfile)} if self._certfile else {}
         # Never empty: ``airflow connections import`` of Airflow 3.3 cannot store ``{}``.
@@ -77,6 +77,12 @@ class EmulatorServer:
                 "host": self.base_url + emulator.eo_prefix,
                 "password": emulator.token,
                 "extra": {**common, **header},
+            },
+            "eo_market_default": {
+                "conn_type": "eo_market",
+                "host": self.base_url + emulator.eo_prefix,
+                "password": emulator.token,
+                "extra": {**common, "header_name": "X-API-Key"},
             },
         }
 

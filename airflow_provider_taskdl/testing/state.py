@@ -15,7 +15,16 @@ from airflow_provider_taskdl.testing.content import as_content
 from airflow_provider_taskdl.testing.faults import Fault
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
 from airflow_provider_taskdl.testing.samples import access_log_for
-from airflow_provider_taskdl.testing.tasks import AnyContent, Course, State, Task, TaskFile, object_key
+from airflow_provider_taskdl.testing.tasks import (
+    MARKET_PATH,
+    AnyContent,
+    Course,
+    Service,
+    State,
+    Task,
+    TaskFile,
+    object_key,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -166,6 +175,23 @@ class Emulator:
             self.add_file(task, name, content, declared_size="real" if declare_sizes else None, checksums=checksums)
         return task
 
+    def market_order(
+        self, files: Mapping[str, AnyContent], *, id: str | int | None = None, **course: Unpack[Course]
+    ) -> Task:
+        """Add an order of the market, whose links have neither names nor sizes.
+
+        :param files: File name to bytes; a path reads from disk.
+        :param id: Its number; by default a new one.
+        :param course: How it goes, as for :meth:`eo_task`.
+        :returns: The order.
+        """
+        order = self._add("market", str(id) if id is not None else f"O{20260101000 + next(self._numbers)}", course)
+        for name, content in files.items():
+            bytes_, path = as_content(content), f"{MARKET_PATH}/{next(self._numbers)}"
+            order.files.append(TaskFile(name, bytes_, path, None, modified=self.now()))
+            self.objects[path] = (order, order.files[-1])
+        return order
+
     def add_file(
         self,
         task: Task,
@@ -264,7 +290,7 @@ class Emulator:
         """The requests that carried an API's credentials or cookies to the file host."""
         return [seen for seen in self.seen("file") if seen.leaked]
 
-    def _add(self, service: Literal["bls", "eo"], task_id: str, course: Course) -> Task:
+    def _add(self, service: Service, task_id: str, course: Course) -> Task:
         if (service, task_id) in self.tasks:
             raise ValueError(f"there is a {service} task {task_id!r} already")
         now, facts = self.now(), dict(course)

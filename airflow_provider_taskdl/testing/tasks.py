@@ -10,10 +10,13 @@ from typing import Any, Literal, TypedDict
 
 from airflow_provider_taskdl.testing.content import Content, as_content
 
+Service = Literal["bls", "eo", "market"]
 State = Literal["waiting", "running", "success", "failed", "expired"]
 Unready = Literal["empty", "null", "not-found", "link"]
 AnyContent = Content | bytes | str | os.PathLike[str]
 
+# Where the market has all its files, each by its number in the query.
+MARKET_PATH = "/market/product/download"
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~ ")
 
 
@@ -71,9 +74,9 @@ class TaskFile:
 
 @dataclass
 class Task:
-    """A task at one of the two services.
+    """A task at one of the services.
 
-    :param service: ``bls`` or ``eo``.
+    :param service: ``bls``, ``eo`` or ``market``.
     :param id: Its id.
     :param files: Its files; a BLS task has one.
     :param created: When it was created, by the emulator's clock.
@@ -87,7 +90,7 @@ class Task:
     :param request: BLS: the fields that the task was created with.
     """
 
-    service: Literal["bls", "eo"]
+    service: Service
     id: str
     files: list[TaskFile]
     created: float

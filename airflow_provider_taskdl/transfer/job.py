@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,6 +14,7 @@ from airflow_provider_taskdl.transfer.checkpoint import Checkpoint, StoreCheckpo
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.engine import Engine, OnError, Outcome
 from airflow_provider_taskdl.transfer.file_transfer import Surroundings
+from airflow_provider_taskdl.transfer.host_names import HostNames
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, read_entries, write_entries, write_shard
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
@@ -92,6 +93,7 @@ class DownloadJob:
     :param checkpoint: Remembers what has arrived; beside the data by default.
     :param progress: Makes what counts files and bytes, from how many of each are to come.
     :param shard: Bring these of the files only; other jobs bring the others, maybe at the same time.
+    :param check_names: Raises if one of these names is no good at the destination.
     :raises ConnectionConfigError: A parameter is none of these.
     :ivar totals: The numbers of the transfer, once it is over, however it ended.
     :ivar entries: The files that are there, once it is over, however it ended.
@@ -114,6 +116,7 @@ class DownloadJob:
         checkpoint: Checkpoint | None = None,
         progress: Callable[[int, int | None], Progress] = Progress,
         shard: Shard | None = None,
+        check_names: Callable[[Iterable[str]], None] = lambda names: None,
     ) -> None:
         if overwrite not in ("verified", "always", "never"):
             raise ConnectionConfigError(f"overwrite must be 'verified', 'always' or 'never', not {overwrite!r}")
@@ -121,12 +124,15 @@ class DownloadJob:
             raise ConnectionConfigError(f"on_error must be 'collect' or 'fail_fast', not {on_error!r}")
         if not 1 <= concurrency <= 256:
             raise ConnectionConfigError(f"concurrency must be 1 ... 256, not {concurrency}")
-        self._list_files, self._client, self._store, self._path_of = list_files, client, store, path_of
+        self._client, self._store, self._path_of, self._check_names = client, store, path_of, check_names
         self._pattern, self._expected, self._overwrite, self._on_error = pattern, expected, overwrite, on_error
         self._concurrency, self._part_size, self._retry = concurrency, part_size, retry or RetryPolicy()
         self._cancelled = Stop()
         self._checkpoint: Checkpoint = checkpoint or StoreCheckpoint(store, shard)
         self._shard = shard
+        self._list_files = HostNames(
+            list_files, client, retry=self._retry, cancelled=self._cancelled, concurrency=concurrency
+        )
         self._make_progress = progress
         self._engine: Engine | None = None
         self.totals = Totals()
@@ -142,6 +148,7 @@ class DownloadJob:
         began = time.monotonic()
         try:
             listing = self._list_files()
+            self._check_names(file.name for file in listing.files)
             files = choose(listing, pattern=self._pattern, expected=self._expected)
             unfinished = self._checkpoint.load(listing.remote_task_id)
             plan = make_plan(
@@ -205,7 +212,7 @@ class DownloadJob:
                 skipped=len(plan.kept),
                 failed=len(outcome.failed),
                 retries=outcome.retries,
-                renewals=links.renewals,
+                renewals=self._list_files.renewals + links.renewals,
             )
         log.info(
             "%s; %d failures mended, %d new listings for fresh links", progress.line(), outcome.retries, links.renewals

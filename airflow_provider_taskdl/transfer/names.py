@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
 
 from airflow_provider_taskdl.exceptions import UnsafeFileNameError
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER
 
 MAX_NAME_BYTES = 255
+
+# RFC 6266 §4.1: a parameter, whose value is quoted or is not.
+_PARAMETER = re.compile(r""";\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;"]*)""")
+_CHARSETS = {"utf-8": "utf-8", "iso-8859-1": "latin-1"}
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -44,3 +50,23 @@ def _check_name(name: str) -> None:
         raise refuse(f"is longer than {MAX_NAME_BYTES} bytes")
     if name != name.strip() or name == OWN_FOLDER:
         raise refuse("begins or ends with a space" if name != name.strip() else "is reserved")
+
+
+def name_in(disposition: str | None) -> str | None:
+    """Return the file name in a ``Content-Disposition`` field (RFC 6266), not yet judged; ``None`` if there is none.
+
+    :param disposition: The field's value, its bytes as Latin-1.
+    """
+    values = {name.lower(): value.strip() for name, value in _PARAMETER.findall(disposition or "")}
+    charset, _, rest = values.get("filename*", "").partition("'")
+    encoding, encoded = _CHARSETS.get(charset.lower()), rest.partition("'")[2]
+    if encoding and encoded:
+        return unquote_to_bytes(encoded).decode(encoding, "replace")
+    plain = values.get("filename", "")
+    if plain.startswith('"'):
+        plain = re.sub(r'\\(["\\])', r"\1", plain[1:-1])
+    try:
+        plain = plain.encode("latin-1").decode()  # what many hosts send, though it is not what the standard says
+    except UnicodeError:
+        pass
+    return plain or None

@@ -6,6 +6,7 @@ from airflow_provider_taskdl.exceptions import IntegrityError, SourceChangedErro
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.client import Response
 from airflow_provider_taskdl.transfer.digest import announced_digests
+from airflow_provider_taskdl.transfer.names import name_in
 from airflow_provider_taskdl.transfer.pages import page_in_place_of
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 
@@ -17,6 +18,7 @@ class Source:
     :ivar size: Bytes, as far as is known.
     :ivar etag: Its ETag, if it has one.
     :ivar digests: What the host announced of the whole file.
+    :ivar given_name: The name that the host gives it, if any.
     :ivar is_known: Whether there was an answer.
     """
 
@@ -25,6 +27,7 @@ class Source:
         self.size: int | None = file.size
         self.etag: str | None = None
         self.digests: dict[str, str] = {}
+        self.given_name: str | None = None
         self.is_known = False
         self._modified: str | None = None
 
@@ -77,6 +80,7 @@ class Source:
         self.etag = response.headers.get("ETag")
         self._modified = response.headers.get("Last-Modified")
         self.digests = announced_digests(response.headers, whole=whole)
+        self.given_name = name_in(response.headers.get("Content-Disposition"))
         self.learn_size(response, total)
 
     def learn_size(self, response: Response, total: int | None) -> None:

@@ -26,7 +26,7 @@ from airflow_provider_taskdl.testing import Body, Fault, Hide, Redirect, Status
 from tests.canary import CANARY
 from tests.transfer.hosts import Answer, Visit, chunked, head, sends, whole
 
-Service = Literal["bls", "eo"]
+Service = Literal["bls", "eo", "market"]
 Wire = Callable[[Service], Answer]
 # What a row may come to besides an error: the files, or "no files yet".
 FILES, WAIT = "files", "wait"
@@ -59,6 +59,8 @@ def listed(service: Service, link: Any = LINK, name: Any = "a.tif", size: Any = 
     """Return a good listing of one file, or one with other values."""
     if service == "bls":
         return {"success": True, "code": "OK", "result": {"fileName": name, "link": link}, **more}
+    if service == "market":
+        return {"code": 200, "data": {"status": 2, "downloadUrls": [link], "note": name}, **more}
     file = {"fileName": name, "downloadUrl": link, "fileSize": size, "expiresAt": "2099-01-01T00:00:00Z"}
     return {"code": 200, "message": "success", "data": {"downloadUrls": [file]}, **more}
 
@@ -230,6 +232,8 @@ REFUSALS = [
     Row("a status that is none", wire(sends(head("999 x", Content_Length=0), "close")), ServiceUnavailableError, True),
 ]  # fmt: skip
 
+# What can be wrong with names, where the listing holds some.
+NAMED = {"a link without a name", "a name that is a list"}
 ROWS = [*CONNECTIONS, *LENGTHS, *BODIES, *REFUSALS]
 
 # Every status that is an error, by what it comes to; the rest of 400 ... 504 is `TaskApiError` itself.

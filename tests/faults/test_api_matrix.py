@@ -25,6 +25,7 @@ from airflow_provider_taskdl.hooks import exchange
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.hooks.eo_market import EoMarketHook
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing
@@ -33,6 +34,7 @@ from tests.canary import CANARY, assert_canary_free
 from tests.faults.api_matrix import (
     FILES,
     LENGTHS,
+    NAMED,
     RETRY_AFTER,
     ROWS,
     SIZES,
@@ -49,7 +51,7 @@ from tests.transfer.hosts import Answer, Host, Visit, head, whole
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 Lists = Callable[[TaskApiHook, str], FileListing]
-SERVICES: dict[Service, type[TaskApiHook]] = {"bls": BlsHook, "eo": EoAnalysisHook}
+SERVICES: dict[Service, type[TaskApiHook]] = {"bls": BlsHook, "eo": EoAnalysisHook, "market": EoMarketHook}
 TOO_LONG = ("longer than 8 MiB", "behind its end")
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 
@@ -66,7 +68,7 @@ def lists(request: pytest.FixtureRequest) -> Lists:
     return found
 
 
-@pytest.fixture(params=["bls", "eo"])
+@pytest.fixture(params=list(SERVICES))
 def service(request: pytest.FixtureRequest) -> Service:
     found: Service = request.param
     return found
@@ -101,7 +103,9 @@ def emulator(world: EmulatorServer) -> Emulator:
 
 
 def _task(emulator: Emulator, service: Service) -> Task:
-    return emulator.bls_task(b"x") if service == "bls" else emulator.eo_task({"a.tif": b"123"})
+    if service == "bls":
+        return emulator.bls_task(b"x")
+    return (emulator.eo_task if service == "eo" else emulator.market_order)({"a.tif": b"123"})
 
 
 def _check(row: Row, ask: Callable[[], FileListing], caplog: pytest.LogCaptureFixture) -> None:
@@ -127,10 +131,12 @@ def test_an_answer_comes_to_what_the_matrix_says(
     row: Row, service: Service, lists: Lists, hook_for: Callable[..., TaskApiHook], world: EmulatorServer,
     emulator: Emulator, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    if row.name in NAMED and service == "market":
+        row = replace(row, outcome=FILES)  # its listing holds no names to be wrong
     if isinstance(row.fault, Fault):
         task = _task(emulator, service)
         emulator.fault(f"{service}.link", _worded(row.fault, service))
-        url = world.base_url + (emulator.eo_prefix if service == "eo" else "")
+        url = world.base_url + ("" if service == "bls" else emulator.eo_prefix)
         _check(row, lambda: lists(hook_for(service, url, row.seconds), task.id), caplog)
         assert emulator.count(f"{service}.link") == len(emulator.requests) == row.requests
         return
@@ -144,7 +150,7 @@ def _worded(fault: Fault, service: Service) -> Fault:
     error = getattr(fault, "error", None)
     if error is None:
         return fault
-    if service == "eo":
+    if service != "bls":
         return replace(fault, error=None)  # type: ignore[type-var]
     return fault if not error.isdigit() else replace(fault, error=None)  # type: ignore[type-var]
 
@@ -202,7 +208,7 @@ def test_credentials_follow_no_redirect(
 ) -> None:  # fmt: skip
     with Host(whole(b"{}")) as other:
         emulator.fault(f"{service}.link", Redirect(other.url("/x"), status))
-        url = world.base_url + (emulator.eo_prefix if service == "eo" else "")
+        url = world.base_url + ("" if service == "bls" else emulator.eo_prefix)
         with pytest.raises(MalformedResponseError, match="redirect"):
             lists(hook_for(service, url), _task(emulator, service).id)
         assert other.connections == 0

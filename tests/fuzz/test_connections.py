@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsExtras, BlsHook
-from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisExtras, EoAnalysisHook
+from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.hooks.token import TokenExtras
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from tests.canary import CANARY
 from tests.fuzz.campaign import Several, every, family, hides, judge, texts
@@ -26,7 +27,7 @@ KNOWN: list[Any] = [
     "bj", "bj.evil.example/", f"http://u:{CANARY}@proxy.example:3128", f"https://{CANARY}@p", f"socks5://u:{CANARY}@p",
     f"http://u:{CANARY}@[broken", f"http://u:{CANARY}@p:99999", CANARY, {"a": CANARY}, [CANARY],
 ]  # fmt: skip
-NAMES = [*sorted({*BlsExtras.model_fields, *EoAnalysisExtras.model_fields}), "unknown", ""]
+NAMES = [*sorted({*BlsExtras.model_fields, *TokenExtras.model_fields}), "unknown", ""]
 _values = st.one_of(st.sampled_from(KNOWN), texts, st.integers(), st.floats(), st.lists(texts, max_size=2))
 _extra = st.one_of(
     st.dictionaries(st.sampled_from(NAMES), _values, max_size=4).map(json.dumps),

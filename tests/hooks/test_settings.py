@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.bls import BlsExtras
-from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisExtras
 from airflow_provider_taskdl.hooks.settings import (
     ConnectionExtras,
     base_url,
@@ -19,6 +18,7 @@ from airflow_provider_taskdl.hooks.settings import (
     require_field_text,
     ssl_context,
 )
+from airflow_provider_taskdl.hooks.token import TokenExtras
 
 DEFAULTS = ConnectionExtras()
 
@@ -109,9 +109,9 @@ def test_a_proxy_is_kept_and_not_shown(url: str) -> None:
         (BlsExtras, {"region": "geheim.example/x"}),
         (BlsExtras, {"region": "b" * 33}),
         (BlsExtras, {"security_token": ["geheim"]}),
-        (EoAnalysisExtras, {"header_name": "geheim: x"}),
-        (EoAnalysisExtras, {"header_name": "geheim\r\nHost"}),
-        (EoAnalysisExtras, {"header_prefix": "geheim geheim"}),
+        (TokenExtras, {"header_name": "geheim: x"}),
+        (TokenExtras, {"header_name": "geheim\r\nHost"}),
+        (TokenExtras, {"header_prefix": "geheim geheim"}),
     ],
 )
 def test_a_value_of_another_type_is_named_and_not_quoted(model: type[ConnectionExtras], values: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def test_unknown_names_are_told_and_reach_nothing() -> None:
     ],
 )
 def test_an_empty_prefix_means_a_raw_token(values: dict[str, Any], name: str, prefix: str) -> None:
-    extras = _read(EoAnalysisExtras, **values)
+    extras = _read(TokenExtras, **values)
     assert (extras.header_name, extras.header_prefix) == (name, prefix)
 
 

@@ -123,6 +123,9 @@ CASES: list[Case] = [
     ("eo_one_task_waits_in_triggerer", "eo.link", Echo(400), "failed"),
     ("bls_reschedule", "bls.link", Echo(400), "failed"),
     ("eo_one_task_waits_in_worker", "eo.link", Echo(200), "failed"),
+    ("market_deferrable", "", None, "success"),
+    ("market_poke", "file", Echo(403), "failed"),
+    ("market_one_task_waits_in_triggerer", "market.link", Echo(400), "failed"),
 ]
 
 
@@ -130,9 +133,13 @@ def _give(emulator: Emulator, case: Case) -> str:
     """Add the case's task, and let requests about it (and about nothing else) go wrong; return its id."""
     dag_id, where, fault, _ = case
     late: Any = {"ready_after": 0.5, "starts": "asked"} if fault is None or "link" in where else {}
-    is_eo = dag_id.startswith("eo")
     # A short id: it stands in the links' queries and is no secret.
-    task = emulator.eo_task(FILES, id=len(emulator.tasks) + 100, **late) if is_eo else emulator.bls_task(b"[1]", **late)
+    number = len(emulator.tasks) + 100
+    if dag_id.startswith("bls"):
+        task = emulator.bls_task(b"[1]", **late)
+    else:
+        make = emulator.eo_task if dag_id.startswith("eo") else emulator.market_order
+        task = make(FILES, id=number, **late)
     if fault is not None:
         for pattern in [file.path for file in task.files] if where == "file" else [task.id]:
             emulator.fault(f"{where}:{pattern}", fault)

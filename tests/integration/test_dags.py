@@ -80,6 +80,19 @@ def quote_pattern(path: str) -> str:
     return path.replace("[", "[[]")
 
 
+@pytest.mark.parametrize("way", ["poke", "deferrable"])
+def test_an_order_of_the_market_ends_as_files_with_their_hosts_names(
+    taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path, way: str
+) -> None:
+    order = taskdl_emulator.market_order(FILES, ready_after=1.0, starts="asked")
+    run = run_dag(f"market_{way}", remote_task_id=order.id, destination=str(tmp_path))
+    numbers = [file.path.rpartition("/")[2] for file in order.files]
+    assert run.xcom["wait"]["return_value"]["file_names"] == numbers
+    run.xcom["wait"]["return_value"]["file_names"] = list(FILES)
+    _check(run, order, f"file://{tmp_path}")
+    assert taskdl_emulator.leaks == []
+
+
 @pytest.mark.parametrize("taskdl_emulator_options", [{"status_endpoint": False}], ids=["links alone"])
 @pytest.mark.parametrize(("service", "unready"), [("bls", "empty"), ("bls", "null"), ("eo", "empty"), ("eo", "null")])
 def test_the_link_endpoint_alone_suffices(

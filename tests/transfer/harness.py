@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_taskdl.apis.base import Answer
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
+from airflow_provider_taskdl.apis.eo_market import EoMarketApi
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Synthetic, Task
 from airflow_provider_taskdl.transfer import engine
@@ -129,12 +130,17 @@ def read(
 
 def lists(server: EmulatorServer, task: Task) -> Callable[[], FileListing]:
     """Return what asks an emulator's service for a task's files."""
-    emulator, call = server.emulator, EoAnalysisApi().list_files(task.id)
-    headers = {emulator.header_name: f"{emulator.header_prefix} {emulator.token}"}
+    emulator = server.emulator
+    if task.service == "market":
+        call, headers = EoMarketApi().list_files(task.id), {"X-API-Key": emulator.token}
+    else:
+        call = EoAnalysisApi().list_files(task.id)
+        headers = {emulator.header_name: f"{emulator.header_prefix} {emulator.token}"}
 
     def ask() -> FileListing:
         url = server.base_url + emulator.eo_prefix + call.path
-        response = httpx.get(url, params=call.query, headers=headers, trust_env=False, verify=_TLS)
+        asked: Any = {"params": call.query, "json": call.body, "headers": headers}
+        response = httpx.request(call.method, url, **asked, trust_env=False, verify=_TLS)
         return call.read(Answer(response.status_code, dict(response.headers), response.content))
 
     return ask

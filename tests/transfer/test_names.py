@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import UnsafeFileNameError
-from airflow_provider_taskdl.transfer.names import check_names
+from airflow_provider_taskdl.transfer.names import check_names, name_in
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,40 @@ def test_no_two_names_that_are_taken_are_one_on_any_disk(names: list[str]) -> No
         assert len(set(forms)) < len(forms)
     else:
         assert len(set(forms)) == len(forms)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        (None, None), ("", None), ("attachment", None), ("inline;", None), ("attachment; size=3", None),
+        ("attachment; filename=a.tif", "a.tif"),
+        ("Attachment;FileName = a.tif ; size=3", "a.tif"),
+        ('attachment; filename="a b;c=d.tif"', "a b;c=d.tif"),
+        ('attachment; filename="a \\"b\\" \\\\ c"', 'a "b" \\ c'),
+        ('attachment; filename="C:\\dir\\a.tif"', "C:\\dir\\a.tif"),  # refused where names are judged
+        ('attachment; filename=""', None),
+        ("attachment; filename*=UTF-8''%e6%b8%ac%20a.tif", "\u6e2c a.tif"),
+        ("attachment; filename*=utf-8'en'a.tif; filename=b.tif", "a.tif"),
+        ("attachment; filename=b.tif; filename*=ISO-8859-1''%e4.tif", "\xe4.tif"),
+        ("attachment; filename=b.tif; filename*=KOI8''%e4.tif", "b.tif"),
+        ("attachment; filename=b.tif; filename*=broken", "b.tif"),
+        ("attachment; filename*=UTF-8''%ff", "\ufffd"),
+        ("attachment; filename*=UTF-8''..%2fx", "../x"),
+        ("attachment; filename=\xe6\xb8\xac.tif", "\u6e2c.tif"),  # UTF-8, as http.client hands it over
+        ("attachment; filename=\xe4.tif", "\xe4.tif"),
+        ('attachment; other="; filename=no.tif"; filename=yes.tif', "yes.tif"),
+        ('attachment; filename="never ends', None),
+        ("a.tif", None),
+    ],
+)  # fmt: skip
+def test_a_hosts_word_for_a_file_is_read(field: str | None, name: str | None) -> None:
+    assert name_in(field) == name
+
+
+@given(
+    st.text(alphabet=st.characters(max_codepoint=255))
+    | st.text(alphabet=";=\"\\' *filename%e4UTF-8").map("x;filename*=".__add__)
+)
+def test_whatever_a_host_says_is_a_name_or_none(field: str) -> None:
+    found = name_in(field)
+    assert found is None or found

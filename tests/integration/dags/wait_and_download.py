@@ -15,7 +15,7 @@ from airflow.sdk import DAG, AssetAlias, ObjectStoragePath, task
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 
-CONNECTIONS = {"bls": "baidu_bls_default", "eo": "eo_analysis_default"}
+CONNECTIONS = {"bls": "baidu_bls_default", "eo": "eo_analysis_default", "market": "eo_market_default"}
 REMOTE_TASK_ID = "{{ params.remote_task_id }}"
 COMMON: dict[str, Any] = {
     "schedule": None,
