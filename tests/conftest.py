@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so that its failures say what was there
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "apis": BASE,
     "auth": BASE,
     "transfer": BASE,
-    "testing": BASE | {"apis", "auth"},
+    "testing": BASE | {"apis", "auth", "hooks", "operators"},
     "hooks": BASE | {"apis", "auth", "get_provider_info"},
     "triggers": BASE | {"apis", "auth", "hooks"},
     "sensors": BASE | {"apis", "auth", "hooks", "triggers"},
