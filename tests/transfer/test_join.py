@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import DestinationError, IntegrityError, UnsafeFileNameError
-from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Task
+from airflow_provider_taskdl.exceptions import DestinationError, IntegrityError, TransferError, UnsafeFileNameError
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Status, Task
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.job import Result
 from airflow_provider_taskdl.transfer.join import join
@@ -164,7 +164,7 @@ def test_shards_of_two_listings_do_not_fit(
     assert not caught.value.retryable
     fetched(emulator)
     shards()
-    assert sum(fetched(emulator).values()) < len(task.files)
+    assert set(fetched(emulator)) <= {"late.tif"}, "a file that is another shard's by now is there already"
     assert {entry.name for entry in run_join().entries} == {*FILES, "late.tif"}
 
 
@@ -293,12 +293,37 @@ def test_a_shard_takes_back_a_manifest_only_if_something_is_missing(
     assert StoreCheckpoint(LocalStore(tmp_path)).load(task.id) is None
 
 
-def test_another_number_of_shards_fetches_nothing_that_a_joined_manifest_proves(
-    emulator: Emulator, shards: Callable[..., None], run_join: Join
+@pytest.mark.parametrize("joined", [True, False])
+def test_another_number_of_shards_fetches_nothing_that_is_there(
+    emulator: Emulator, shards: Callable[..., None], run_join: Join, joined: bool
 ) -> None:
     shards()
-    run_join()
+    if joined:
+        run_join()
     fetched(emulator)
     shards(count=5)
     assert fetched(emulator) == {}
     assert len(run_join(5).entries) == len(FILES)
+
+
+def test_what_another_shard_tells_of_is_proved_before_it_is_believed(
+    emulator: Emulator, task: Task, tmp_path: Path, shards: Callable[..., None]
+) -> None:
+    shards(count=2)
+    (tmp_path / "e.tif").write_bytes(b"x" * len(FILES["e.tif"]))
+    shard_manifest(tmp_path, task, 0, 2).with_name(f"{task.id}.shard-9-of-8.json").write_bytes(b"{")
+    fetched(emulator)
+    shards(count=1)
+    assert fetched(emulator) == {"e.tif": 1}
+
+
+def test_a_killed_shards_checkpoint_beside_the_data_serves_another_number_of_shards(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, shards: Callable[..., None]
+) -> None:
+    emulator.fault("file:e.tif", Status(403))
+    with pytest.raises(TransferError):
+        shards(count=1)
+    emulator.clear_faults()
+    fetched(emulator)
+    shards(count=2)
+    assert fetched(emulator) == {"e.tif": 1}

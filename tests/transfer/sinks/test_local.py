@@ -206,6 +206,12 @@ class TestSmall:
         assert store.read_small(name) is None
         assert leftovers(store.root) == set()
 
+    def test_they_are_found_by_their_beginning(self, store: LocalStore) -> None:
+        assert list(store.small_names("_taskdl/t.")) == []
+        for name in ("_taskdl/t.a.json", "_taskdl/t.b.json", "_taskdl/u.json", "t.c.json"):
+            store.write_small(name, b"{}")
+        assert sorted(store.small_names("_taskdl/t.")) == ["_taskdl/t.a.json", "_taskdl/t.b.json"]
+
     def test_one_that_is_absurdly_long_is_not_read(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
         store.write_small("x", b"12345")
         monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.local._MAX_SMALL", 4)

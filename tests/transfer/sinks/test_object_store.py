@@ -176,6 +176,12 @@ class TestSmall:
             store.remove_small(name)
         assert store.read_small(name) is None
 
+    def test_they_are_found_by_their_beginning(self, store: ObjectStore, bucket: Bucket) -> None:
+        assert list(store.small_names("_taskdl/t.")) == []
+        for name in ("_taskdl/t.a.json", "_taskdl/t.b.json", "_taskdl/u.json", "_taskdl/uploads/t.d.json", "t.c.json"):
+            bucket.put(name, b"{}")
+        assert sorted(store.small_names("_taskdl/t.")) == ["_taskdl/t.a.json", "_taskdl/t.b.json"]
+
     def test_one_that_is_absurdly_long_is_not_read(
         self, store: ObjectStore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -292,6 +292,13 @@ def test_a_whole_bucket_is_a_place_too(s3_server: S3Server, s3_front: S3Front) -
     assert rig.store.read_small("_taskdl/x.json") == b"{}"
 
 
+def test_small_objects_are_found_by_their_beginning(rig: Rig) -> None:
+    assert list(rig.store.small_names("_taskdl/t.")) == []
+    for name in ("_taskdl/t.a.json", "_taskdl/t.b.json", "_taskdl/u.json", "_taskdl/uploads/t.d.json", "t.c.json"):
+        rig.put(name, b"{}")
+    assert sorted(rig.store.small_names("_taskdl/t.")) == ["_taskdl/t.a.json", "_taskdl/t.b.json"]
+
+
 def test_small_objects(rig: Rig) -> None:
     assert rig.store.read_small("_taskdl/a b.json") is None
     rig.store.write_small("_taskdl/a b.json", b"{}")
