@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": BASE,
     "transfer": BASE,
     "testing": BASE | {"apis", "auth", "hooks", "operators"},
-    "hooks": BASE | {"apis", "auth", "get_provider_info"},
+    "hooks": BASE | {"apis", "auth"},
     "triggers": BASE | {"apis", "auth", "hooks"},
     "sensors": BASE | {"apis", "auth", "hooks", "triggers"},
     "operators": BASE | {"apis", "auth", "hooks", "triggers", "transfer"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 
@@ -31,10 +32,14 @@ class ClassicForm:
 
     @classmethod
     def _form(cls) -> Mapping[str, Any]:
-        from airflow_provider_taskdl.get_provider_info import get_provider_info
-
-        types = get_provider_info()["connection-types"]
-        return next((form for form in types if form["connection-type"] == cls.conn_type), {})
+        # What the distribution that the hook comes with has declared to Airflow.
+        package = cls.__module__.partition(".")[0]
+        for point in entry_points(group="apache_airflow_provider"):
+            if point.module.partition(".")[0] == package:
+                for form in point.load()().get("connection-types", ()):
+                    if form["connection-type"] == cls.conn_type:
+                        return dict(form)
+        return {}
 
 
 def widgets(fields: Mapping[str, Any]) -> dict[str, Any]:
