@@ -47,7 +47,7 @@ _SHARED_FIELDS: dict[str, Any] = {
 _BLS_FIELDS: dict[str, Any] = {
     "region": {
         "label": "Region",
-        "description": "Decides the endpoint where Host is empty.",
+        "description": "Decides the address where Endpoint is empty.",
         "schema": {
             "type": ["string", "null"],
             "enum": list(_REGIONS),
@@ -77,6 +77,9 @@ def _token_fields(header: str, prefix: str | None) -> dict[str, Any]:
         },
     }
 
+
+# Those two take "no port" for another port than the stored one and refuse to test.
+_PORT = "443; without it Airflow 3.3.1 and 3.3.2 cannot test a connection"
 
 _BLS = "Baidu Log Service (BLS)"
 _EO = "EO analysis platform"
@@ -122,9 +125,9 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_taskdl.hooks.bls.BlsHook",
                 "hook-name": _BLS,
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port", "extra"],
+                    "hidden-fields": ["schema", "extra"],
                     "relabeling": {"host": "Endpoint", "login": "Access Key ID", "password": "Secret Access Key"},
-                    "placeholders": {"host": "empty for https://bls-log.<region>.baidubce.com"},
+                    "placeholders": {"host": "empty for https://bls-log.<region>.baidubce.com", "port": _PORT},
                 },
                 "conn-fields": {**_BLS_FIELDS, **_SHARED_FIELDS},
             },
@@ -133,9 +136,9 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_taskdl.hooks.eo_analysis.EoAnalysisHook",
                 "hook-name": _EO,
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port", "login", "extra"],
+                    "hidden-fields": ["schema", "login", "extra"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
-                    "placeholders": {"host": "https://eo.example.org/api/openapi"},
+                    "placeholders": {"host": "https://eo.example.org/api/openapi", "port": _PORT},
                 },
                 "conn-fields": {**_token_fields("Authorization", "Bearer"), **_SHARED_FIELDS},
             },
@@ -144,9 +147,9 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_taskdl.hooks.eo_market.EoMarketHook",
                 "hook-name": _MARKET,
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port", "login", "extra"],
+                    "hidden-fields": ["schema", "login", "extra"],
                     "relabeling": {"host": "Base URL", "password": "API key"},
-                    "placeholders": {"host": "https://eo.example.org/market_service"},
+                    "placeholders": {"host": "https://eo.example.org/market_service", "port": _PORT},
                 },
                 "conn-fields": {**_token_fields("X-API-Key", ""), **_SHARED_FIELDS},
             },

@@ -153,8 +153,8 @@ def test_regions_are_the_api_s() -> None:
 
 def test_fields_that_mean_nothing_are_hidden() -> None:
     hidden = {kind: set(form["ui-field-behaviour"]["hidden-fields"]) for kind, form in FORMS.items()}
-    token = {"schema", "port", "login", "extra"}
-    assert hidden == {"baidu_bls": {"schema", "port", "extra"}, "eo_analysis": token, "eo_market": token}
+    token = {"schema", "login", "extra"}
+    assert hidden == {"baidu_bls": {"schema", "extra"}, "eo_analysis": token, "eo_market": token}
 
 
 class _Field:

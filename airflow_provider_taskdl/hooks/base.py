@@ -34,6 +34,9 @@ from airflow_provider_taskdl.redaction import NeverPickled
 
 T = TypeVar("T")
 
+# What OpenSSL says, depending on its version, to an answer in plain HTTP.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "record layer failure")
+
 
 class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     """Base of the hooks for services whose tasks end in files with links.
@@ -88,7 +91,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             return access
         except ConnectionConfigError as error:
             problem = error
-        raise ConnectionConfigError(f"connection {self.conn_id!r}: {problem.message}")
+        raise ConnectionConfigError(f"{self._place}{problem.message}")
 
     def list_files(self, remote_task_id: str) -> FileListing:
         """Return the task's files with fresh links; an empty listing while there are none.
@@ -134,10 +137,9 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             self.run(self.api.probe())
         except AuthenticationError as error:
             return False, f"The service can be reached; it refused the credentials. {error}"
-        except ServiceUnavailableError as error:
-            return False, f"The service cannot be reached. {error}"
         except TaskDownloadError as error:
-            return False, str(error)
+            # Airflow's button tests under a made-up id, which says nothing to whoever presses it.
+            return False, str(error).removeprefix(self._place)
         return True, f"{self.api.service} at {access.host} accepts the credentials."
 
     def run(self, call: Call[T]) -> T:
@@ -262,6 +264,11 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             return ConnectionConfigError(
                 f"the certificate of {host} is not trusted; the extra 'verify' takes the path of a CA bundle"
             )
+        if any(text in str(error) for text in _NO_TLS):
+            return ServiceUnavailableError(
+                f"{service} at {host} does not speak TLS on this port; http:// is used only where the connection's "
+                "host says so"
+            )
         return ServiceUnavailableError(f"{service} at {host} cannot be reached ({type(error).__name__}: {error})")
 
     def _made_safe(self, error: TaskDownloadError, call: Call[Any]) -> TaskDownloadError:
@@ -271,6 +278,10 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         error.__context__ = None
         count_request(self.conn_id, error)
         return error
+
+    @property
+    def _place(self) -> str:
+        return f"connection {self.conn_id!r}: "
 
     def _unknown_text(self) -> str:
         known = ", ".join(sorted(self.extras_model.model_fields))

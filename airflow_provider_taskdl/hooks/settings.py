@@ -97,7 +97,7 @@ def read_extras(extra: str | None, model: type[E_]) -> tuple[E_, list[str]]:
     try:
         extras = model.model_validate(values)
     except ValidationError as error:
-        problems = [f"{e['loc'][0]}: {e['msg']}" for e in error.errors()]
+        problems = [f"{e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
     else:
         return extras, sorted(set(values) - set(model.model_fields))
     raise ConnectionConfigError(f"the connection's extra cannot be used: {'; '.join(dict.fromkeys(problems))}")

@@ -33,6 +33,7 @@ from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing, TaskState
+from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from tests.hooks.twins import list_async, list_sync
 from tests.hooks.wire import transport
 
@@ -160,6 +161,7 @@ def test_both_clients_give_the_same_error(
         (httpx.ReadError(""), ServiceUnavailableError, "cannot be reached"),
         (httpx.RemoteProtocolError("cut"), ServiceUnavailableError, "cannot be reached"),
         (httpx.ProxyError("407"), ServiceUnavailableError, "cannot be reached"),
+        (httpx.ConnectError("[SSL] record layer failure (x)"), ServiceUnavailableError, "does not speak TLS"),
         (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] x"), ConnectionConfigError, "CA bundle"),
     ],
 )  # fmt: skip
@@ -340,10 +342,12 @@ def test_plain_http_that_stays_on_this_machine_is_not_warned_of(
         ({}, _json({"code": 404}), True, "EO analysis platform at eo.example accepts the credentials"),
         ({}, _json({"code": 200, "data": None}), True, "accepts"),
         ({}, _json({"code": 401, "message": TOKEN}), False, "it refused the credentials"),
-        ({}, _json({"code": 500}), False, "cannot be reached"), ({}, _json({}, 404), False, "no such API"),
-        ({}, _json({}, 429), False, "fewer requests"),
+        ({}, _json({"code": 500}), False, "^EO analysis platform is not available"),
+        ({}, _json({}, 404), False, "no such API"), ({}, _json({}, 429), False, "fewer requests"),
         ({"extra": {"zeta": 1}}, _json({"code": 404}), False, "zeta.*known: allowed_link_hosts"),
-        ({"extra": "[1]"}, None, False, "not a JSON object"), ({"password": None}, None, False, "API token"),
+        # Airflow's button tests under an id of its own making: that is not shown.
+        ({"extra": "[1]"}, None, False, "^the connection's extra is not a JSON object"),
+        ({"password": None}, None, False, "^Password .the API token. is empty"),
     ],
 )  # fmt: skip
 def test_the_connection_test_tells_what_is_wrong(
@@ -361,7 +365,16 @@ def test_an_unreachable_host_is_told_from_refused_credentials(connect: Callable[
 
     works, text = connect(EoAnalysisHook, fail).test_connection()
     assert not works
-    assert text.startswith("The service cannot be reached. EO analysis platform at eo.example cannot be reached")
+    assert text.startswith("EO analysis platform at eo.example cannot be reached (ConnectError: no route)")
+
+
+def test_a_host_without_tls_is_told_how_to_write_http(connect: Callable[..., TaskApiHook]) -> None:
+    with EmulatorServer(Emulator()) as plain:
+        hook = connect(EoAnalysisHook, host=plain.base_url.removeprefix("http://"))
+        works, text = hook.test_connection()
+        hook.close()
+    assert not works
+    assert text.startswith("EO analysis platform at 127.0.0.1 does not speak TLS on this port; http:// is used only")
 
 
 @pytest.mark.parametrize(("status", "state"), [(2, TaskState.RUNNING), (3, TaskState.SUCCESS), (9, TaskState.UNKNOWN)])

@@ -220,7 +220,7 @@ def test_a_refused_deletion_is_an_error(connect: Connect) -> None:
         (404, {"code": "DownloadTaskNotFound"}, True, "Baidu Log Service at bls-log.bj.baidubce.com accepts"),
         (401, {"code": "Unauthorized", "message": "invalid the-Geheim-key"}, False, "it refused the credentials"),
         (400, {"code": "SignatureDoesNotMatch"}, False, "it refused the credentials"),
-        (503, {}, False, "cannot be reached"),
+        (503, {}, False, "Baidu Log Service is not available"),
         (404, {}, False, "no such API"),
     ],
 )
