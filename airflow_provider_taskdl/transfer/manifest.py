@@ -79,6 +79,11 @@ def checkpoint_name(remote_task_id: str, shard: Shard | None = None) -> str:
     return f"{OWN_FOLDER}/{remote_task_id}.{f'{shard.label}.' if shard else ''}partial.json"
 
 
+def shard_records(remote_task_id: str) -> str:
+    """Return what the names of all manifests and checkpoints of a task's shards begin with."""
+    return f"{OWN_FOLDER}/{remote_task_id}.shard-"
+
+
 def read_entries(store: Store, name: str, remote_task_id: str) -> Mapping[str, Entry] | None:
     """Return the entries of a manifest or checkpoint by file name, or ``None`` if there is none.
 

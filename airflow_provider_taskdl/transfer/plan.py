@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -14,10 +14,10 @@ from airflow_provider_taskdl.exceptions import (
     TaskNotReadyError,
 )
 from airflow_provider_taskdl.listing import FileListing, RemoteFile
-from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, read_entries
+from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, manifest_name, read_entries, shard_records
 from airflow_provider_taskdl.transfer.names import check_names
 from airflow_provider_taskdl.transfer.shard import Portion, Shard
-from airflow_provider_taskdl.transfer.sinks.base import Store
+from airflow_provider_taskdl.transfer.sinks.base import Store, Stored
 
 Overwrite = Literal["verified", "always", "never"]
 
@@ -109,18 +109,18 @@ def make_plan(
         proofs.update(unfinished or {})
     if overwrite == "verified":
         proofs = {**_finished(store, remote_task_id, shard), **proofs}
-    there = store.find(names if overwrite == "never" else [name for name in names if name in proofs])
-    kept = {}
-    for file in files:
-        entry, stored = proofs.get(file.name), there.get(file.name)
-        if (
-            entry is not None
-            and stored is not None
-            and entry.size == stored.size
-            and entry.stored_version == stored.version
-            and file.size in (None, entry.size)
-        ):
-            kept[file.name] = entry.model_copy(update={"outcome": "skipped", "path": path_of(file.name)})
+    in_doubt = overwrite == "never" or (shard is not None and overwrite == "verified")
+    there = store.find(names if in_doubt else [name for name in names if name in proofs])
+
+    def proved(by: Mapping[str, Entry]) -> dict[str, Entry]:
+        return {f.name: by[f.name] for f in files if f.name in by and _is_same(f, by[f.name], there.get(f.name))}
+
+    kept = proved(proofs)
+    if shard is not None and overwrite == "verified" and len(kept) < len(there):
+        kept = {**proved(_of_all_shards(store, remote_task_id)), **kept}
+    kept = {
+        name: entry.model_copy(update={"outcome": "skipped", "path": path_of(name)}) for name, entry in kept.items()
+    }
     # One that an unfinished try does not know of may be its own, from just before a kill: see when it is fetched.
     taken = [name for name in there if name not in kept and (unfinished is None or name in unfinished)]
     if overwrite == "never" and taken:
@@ -131,12 +131,31 @@ def make_plan(
     return Plan(remote_task_id, tuple(files), kept, portion)
 
 
+def _is_same(file: RemoteFile, entry: Entry, stored: Stored | None) -> bool:
+    return (
+        stored is not None
+        and entry.size == stored.size
+        and entry.stored_version == stored.version
+        and file.size in (None, entry.size)
+    )
+
+
 def _finished(store: Store, remote_task_id: str, shard: Shard | None) -> Mapping[str, Entry]:
     """Return what earlier runs have told of, by name."""
     names = [manifest_name(remote_task_id)]
     if shard is not None:
         # Another shard may be taking the manifest back just now: it copies it to the second, then removes the first.
         names += [checkpoint_name(remote_task_id), manifest_name(remote_task_id, shard)]
+    return _newest(store, remote_task_id, names)
+
+
+def _of_all_shards(store: Store, remote_task_id: str) -> Mapping[str, Entry]:
+    """Return what all shards have told of: a file is another's when the listing or the number of shards has changed."""
+    start = shard_records(remote_task_id)
+    return _newest(store, remote_task_id, [name for name in store.small_names(start) if name.endswith(".json")])
+
+
+def _newest(store: Store, remote_task_id: str, names: Iterable[str]) -> Mapping[str, Entry]:
     found: dict[str, Entry] = {}
     for name in names:
         for entry in (read_entries(store, name, remote_task_id) or {}).values():

@@ -154,6 +154,13 @@ class Store(Protocol):
         :raises DestinationError: The store refused.
         """
 
+    def small_names(self, start: str) -> Iterable[str]:
+        """Return the names of small objects.
+
+        :param start: What they begin with: ``_taskdl/`` and more.
+        :raises DestinationError: The store refused.
+        """
+
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step.
 

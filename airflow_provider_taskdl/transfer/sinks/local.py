@@ -92,6 +92,15 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
+    def small_names(self, start: str) -> Iterable[str]:
+        """Return the names of small objects that begin so."""
+        with _explained(self.root):
+            try:
+                names = [f"{OWN_FOLDER}/{name}" for name in os.listdir(self.root / OWN_FOLDER)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return [name for name in names if name.startswith(start)]
+
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step."""
         write_whole(self, name, data)

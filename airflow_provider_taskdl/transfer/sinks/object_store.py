@@ -95,6 +95,17 @@ class ObjectStore:
             content: bytes = self._fs.cat_file(self._path(name))
             return content
 
+    def small_names(self, start: str) -> Iterable[str]:
+        """Return the names of small objects that begin so."""
+        with self._explained(OWN_FOLDER):
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.ls(self._path(OWN_FOLDER), detail=False)
+            except FileNotFoundError:
+                return []
+        names = [f"{OWN_FOLDER}/{str(path).rstrip('/').rpartition('/')[2]}" for path in found]
+        return [name for name in names if name.startswith(start)]
+
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step."""
         write_whole(self, name, data)

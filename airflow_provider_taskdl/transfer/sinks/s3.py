@@ -111,6 +111,11 @@ class S3Store:
             return None
         return self.requests.read(answer, self.prefix + name)
 
+    def small_names(self, start: str) -> Iterable[str]:
+        """Return the names of small objects that begin so."""
+        pages = self.requests.pages("list_objects_v2", Prefix=self.prefix + start)
+        return [entry["Key"].removeprefix(self.prefix) for page in pages for entry in page.get("Contents", ())]
+
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step."""
         self.requests.put("put_object", memoryview(data), Key=self.prefix + name)
