@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, conf
 
 from airflow_provider_taskdl.operators.links import DestinationLink
+from airflow_provider_taskdl.triggers.start import GRACE_SECONDS, start_trigger_args
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 MIB = 1024 * 1024
 _WEEK = 7 * 24 * 3600.0
-# How long after the trigger's own deadline Airflow ends a deferral whose trigger did not run.
-_GRACE_SECONDS = 120.0
 
 
 class DownloadToObjectStorageOperator(BaseOperator):
@@ -63,6 +62,12 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param deferrable: With ``wait_for_link``: wait in the triggerer; default is ``[operators] default_deferrable``.
     :param poll_interval: With ``wait_for_link``: seconds between two looks.
     :param wait_timeout: With ``wait_for_link``: seconds to wait at most.
+    :param not_found: With ``wait_for_link``: ``"fail"`` at once, or ``"wait"``, when the service does not know the
+        task. Templated.
+    :param max_consecutive_errors: With ``wait_for_link``: how many looks in a row may fail before the task does.
+    :param start_from_trigger: With ``wait_for_link`` and ``deferrable``: wait in the triggerer from the first look on,
+        so that no worker is needed before the links exist; but a parameter of the download that is wrong shows only
+        then. For when a worker looks first all the same, see ``DownloadLinkSensor``.
     :param shard: ``(i, n)``: bring the portion ``i``, from 0 on, of ``n``; see above. Templated.
     :raises AirflowFailException: No retry can help: a parameter, the credentials, a file's name or a link is no good,
         or the task failed. Its cause is the typed error.
@@ -71,7 +76,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
     template_fields: ClassVar[Sequence[str]] = (  # type: ignore[misc]
         "conn_id", "remote_task_id", "destination", "file_pattern", "overwrite", "expected_files", "on_error",
-        "shard",
+        "not_found", "shard",
     )  # fmt: skip
     operator_extra_links = (DestinationLink(),)
     ui_color = "#d4e6f1"
@@ -92,6 +97,9 @@ class DownloadToObjectStorageOperator(BaseOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,
         wait_timeout: float = _WEEK,
+        not_found: Literal["fail", "wait"] = "fail",
+        max_consecutive_errors: int = 10,
+        start_from_trigger: bool = False,
         shard: Sequence[int | str] | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -110,6 +118,17 @@ class DownloadToObjectStorageOperator(BaseOperator):
         self.poll_interval = poll_interval
         self.wait_timeout = wait_timeout
         self.shard = shard
+        self.not_found = not_found
+        self.max_consecutive_errors = max_consecutive_errors
+        self.start_from_trigger = start_from_trigger
+        if wait_for_link and deferrable and start_from_trigger is True:
+            self.start_trigger_args = start_trigger_args(
+                self,
+                timeout=wait_timeout,
+                poll_interval=poll_interval,
+                not_found=not_found,
+                max_consecutive_errors=max_consecutive_errors,
+            )
         self._job: DownloadJob | None = None
         self._killed = False
         self._lineage: dict[str, Any] | None = None
@@ -177,7 +196,9 @@ class DownloadToObjectStorageOperator(BaseOperator):
             hook.api,
             self.remote_task_id,
             interval=self.poll_interval,
+            not_found=self.not_found,
             check_status=hook.access.extras.check_status,
+            max_consecutive_errors=self.max_consecutive_errors,
         )
         while True:
             decision = hook.run_steps(watch.look())
@@ -211,11 +232,13 @@ class DownloadToObjectStorageOperator(BaseOperator):
                 remote_task_id=str(self.remote_task_id),
                 deadline=deadline,
                 poll_interval=self.poll_interval,
+                not_found=self.not_found,
+                max_consecutive_errors=self.max_consecutive_errors,
                 errors=watch.errors,
                 first_wait=first_wait,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=deadline - time.time() + _GRACE_SECONDS),
+            timeout=timedelta(seconds=deadline - time.time() + GRACE_SECONDS),
         )
 
     def _download(self, context: Context, hook: TaskApiHook, job: DownloadJob, destination: Destination) -> list[str]:

@@ -15,15 +15,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_taskdl.triggers.start import GRACE_SECONDS, start_trigger_args
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
     from airflow_provider_taskdl.exceptions import TaskDownloadError
     from airflow_provider_taskdl.hooks.base import TaskApiHook
-
-# How long after the trigger's own deadline Airflow ends a deferral whose trigger did not run.
-_GRACE_SECONDS = 120.0
 
 
 class DownloadLinkSensor(BaseSensorOperator):
@@ -43,6 +42,10 @@ class DownloadLinkSensor(BaseSensorOperator):
     :param max_consecutive_errors: How many looks in a row may fail before the sensor does. In mode ``reschedule``
         counted over all looks from Airflow 3.3 on.
     :param deferrable: Wait in the triggerer; default is ``[operators] default_deferrable``.
+    :param start_from_trigger: With ``deferrable``: wait there from the first look on, so that no worker is needed
+        before the links exist. The triggerer then renders the templates. A worker looks first all the same before
+        Airflow 3.3, for mapped tasks, and where a template has an ``xcom_pull`` without ``map_indexes`` (which a
+        task's ``output`` has not: it may be used).
     :raises AirflowFailException: Waiting cannot help: the task failed, expired or is unknown, the credentials or a
         parameter were refused. Its cause is the typed error.
     :raises AirflowSensorTimeout: ``timeout`` seconds passed.
@@ -60,6 +63,7 @@ class DownloadLinkSensor(BaseSensorOperator):
         not_found: Literal["fail", "wait"] = "fail",
         max_consecutive_errors: int = 10,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,6 +72,15 @@ class DownloadLinkSensor(BaseSensorOperator):
         self.not_found = not_found
         self.max_consecutive_errors = max_consecutive_errors
         self.deferrable = deferrable
+        self.start_from_trigger = start_from_trigger
+        if deferrable and start_from_trigger is True:
+            self.start_trigger_args = start_trigger_args(
+                self,
+                timeout=self.timeout,
+                poll_interval=self.poke_interval,
+                not_found=not_found,
+                max_consecutive_errors=self._errors_to_outlast,
+            )
         self._hook: TaskApiHook | None = None
         self._watch: LinkWatch | None = None
         self._wait = 0.0
@@ -98,14 +111,18 @@ class DownloadLinkSensor(BaseSensorOperator):
                 deadline=deadline,
                 poll_interval=self.poke_interval,
                 not_found=self.not_found,
-                # With silent_fail a sensor outlasts any error; see BaseSensorOperator.
-                max_consecutive_errors=2**31 if self.silent_fail else self.max_consecutive_errors,
+                max_consecutive_errors=self._errors_to_outlast,
                 errors=self._watch.errors if self._watch else 0,
                 first_wait=self._wait,
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=deadline - time.time() + _GRACE_SECONDS),
+            timeout=timedelta(seconds=deadline - time.time() + GRACE_SECONDS),
         )
+
+    @property
+    def _errors_to_outlast(self) -> int:
+        # With silent_fail a sensor outlasts any error; see BaseSensorOperator.
+        return 2**31 if self.silent_fail else self.max_consecutive_errors
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return what the trigger found, or raise why it did not.

@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Literal
 
 import anyio
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_taskdl.apis.readiness import LinkWatch
-from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskDownloadError
 from airflow_provider_taskdl.hooks.shared import shared_hook
 from airflow_provider_taskdl.triggers.events import error_event, ready_event, timeout_event
 
@@ -28,14 +29,18 @@ class DownloadLinkTrigger(BaseTrigger):
     Sends one event, in the words of ``triggers.events``; no link is in it. The deadline is a time of day, so it holds
     however often the triggerer restarts.
 
+    In a task that starts from the trigger, Airflow renders the parameters that are templates of the task.
+
     :param conn_id: The Airflow connection.
     :param remote_task_id: The task's id at the service.
-    :param deadline: When to give up, in seconds of the epoch.
+    :param deadline: When to give up, in seconds of the epoch. ``None`` where no worker was there to say it: then it is
+        ``grace`` seconds before Airflow's own limit of the deferral, which the database keeps.
     :param poll_interval: Seconds between two looks.
     :param not_found: ``fail`` or ``wait``, when the service does not know the task.
     :param max_consecutive_errors: Failed looks in a row that are waited out.
     :param errors: Failed looks in a row before this trigger began.
     :param first_wait: Seconds before the first look, at most; at least, if ``errors`` says that it is a back-off.
+    :param grace: Seconds, see ``deadline``; negative if Airflow's limit is the earlier one.
     """
 
     def __init__(
@@ -43,12 +48,13 @@ class DownloadLinkTrigger(BaseTrigger):
         *,
         conn_id: str,
         remote_task_id: str,
-        deadline: float,
+        deadline: float | None,
         poll_interval: float,
         not_found: Literal["fail", "wait"] = "fail",
         max_consecutive_errors: int = 10,
         errors: int = 0,
         first_wait: float = 0.0,
+        grace: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -59,23 +65,32 @@ class DownloadLinkTrigger(BaseTrigger):
         self.max_consecutive_errors = max_consecutive_errors
         self.errors = errors
         self.first_wait = first_wait
+        self.grace = grace
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and what makes an equal trigger."""
         names = ("conn_id", "remote_task_id", "deadline", "poll_interval", "not_found", "max_consecutive_errors",
-                 "errors", "first_wait")  # fmt: skip
+                 "errors", "first_wait", "grace")  # fmt: skip
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and send the one event."""
         try:
-            event = await self._wait()
+            event = await self._wait_until(self._known_deadline())
         except TaskDownloadError as error:
             event = error_event(error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _wait(self) -> dict[str, Any]:
+    def _known_deadline(self) -> float:
+        if self.deadline is not None:
+            return self.deadline
+        limit: datetime | None = getattr(self, "timeout_after", None)  # given by the triggerer
+        if limit is None:
+            raise ConnectionConfigError("the wait has no end: neither a deadline nor a limit of the deferral")
+        return limit.timestamp() - self.grace
+
+    async def _wait_until(self, deadline: float) -> dict[str, Any]:
         async with shared_hook(self.conn_id) as shared:
             async with shared.hook() as hook:
                 watch = LinkWatch(
@@ -91,18 +106,18 @@ class DownloadLinkTrigger(BaseTrigger):
             wait = self._jittered(self.first_wait) if self.errors else random.uniform(0.0, self.first_wait)
             said = ""
             while True:
-                await asyncio.sleep(max(0.0, min(wait, self.deadline - time.time())))
-                left = max(0.0, self.deadline - time.time())
+                await asyncio.sleep(max(0.0, min(wait, deadline - time.time())))
+                left = max(0.0, deadline - time.time())
                 # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
                 with anyio.move_on_after(left + _LAST_LOOK_SECONDS) as limit:
                     async with shared.hook() as hook:
                         decision = await hook.arun_steps(watch.look())
                 if limit.cancelled_caught:
-                    return timeout_event(self.remote_task_id)
+                    return timeout_event(str(self.remote_task_id))
                 if decision.listing is not None:
                     return ready_event(decision.listing)
-                if time.time() >= self.deadline:
-                    return timeout_event(self.remote_task_id)
+                if time.time() >= deadline:
+                    return timeout_event(str(self.remote_task_id))
                 if decision.why != said:
                     self.log.info(
                         "Task %s: %s; looking again every %g s", self.remote_task_id, decision.why, decision.wait

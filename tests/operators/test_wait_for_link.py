@@ -104,3 +104,24 @@ def test_a_kill_ends_the_wait_for_links(taskdl_emulator: Emulator, tmp_path: Pat
     thread.join(10)
     assert not thread.is_alive()
     assert [(kind, type(error).__name__) for kind, error in results] == [("retry", "TransferError")]
+
+
+@in_both_places
+def test_a_task_that_is_not_known_yet_can_be_waited_for(
+    taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool
+) -> None:
+    task = taskdl_emulator.eo_task(FILES)
+    taskdl_emulator.fault("eo.*", Status(404), times=6)
+    operator = _operator(deferrable, tmp_path, task.id, not_found="wait", max_consecutive_errors=0)
+    assert _result(operator)[0] == "success"
+
+
+@in_both_places
+def test_errors_in_a_row_are_left_to_airflows_retries(
+    taskdl_emulator: Emulator, tmp_path: Path, deferrable: bool
+) -> None:
+    task = taskdl_emulator.eo_task(FILES)
+    taskdl_emulator.fault("eo.link", Status(503))
+    kind, error = _result(_operator(deferrable, tmp_path, task.id, max_consecutive_errors=2))
+    assert (kind, type(error).__name__) == ("retry", "ServiceUnavailableError")
+    assert taskdl_emulator.count("eo.link") == 3

@@ -306,7 +306,7 @@ def test_what_goes_to_the_triggerer_holds_deadline_and_settings(taskdl_emulator:
     assert kwargs.pop("deadline") == pytest.approx(time.time() + 500, abs=5)
     assert kwargs == {
         "conn_id": "eo_analysis_default", "remote_task_id": task_id, "poll_interval": 0.01, "not_found": "wait",
-        "max_consecutive_errors": 3, "errors": 0, "first_wait": 0.01,
+        "max_consecutive_errors": 3, "errors": 0, "first_wait": 0.01, "grace": 0.0,
     }  # fmt: skip
     # Airflow's own limit comes later, or it would hide the trigger's event.
     assert deferred.value.timeout is not None

@@ -25,7 +25,7 @@ pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
 SETTINGS = {
     "conn_id": "my_conn", "remote_task_id": "7", "deadline": 1_900_000_000.5, "poll_interval": 0.25,
-    "not_found": "wait", "max_consecutive_errors": 4, "errors": 2, "first_wait": 1.5,
+    "not_found": "wait", "max_consecutive_errors": 4, "errors": 2, "first_wait": 1.5, "grace": 7.5,
 }  # fmt: skip
 
 
@@ -74,7 +74,14 @@ def test_an_equal_trigger_comes_back_from_the_database() -> None:
 def test_what_an_earlier_version_stored_is_enough() -> None:
     needed = {name: SETTINGS[name] for name in ("conn_id", "remote_task_id", "deadline", "poll_interval")}
     _, kwargs = DownloadLinkTrigger(**needed).serialize()  # type: ignore[arg-type]
-    assert kwargs == {**needed, "not_found": "fail", "max_consecutive_errors": 10, "errors": 0, "first_wait": 0.0}
+    assert kwargs == {
+        **needed,
+        "not_found": "fail",
+        "max_consecutive_errors": 10,
+        "errors": 0,
+        "first_wait": 0.0,
+        "grace": 0.0,
+    }
 
 
 def test_it_waits_until_the_links_are_there(taskdl_emulator: Emulator, closed: list[TaskApiHook]) -> None:

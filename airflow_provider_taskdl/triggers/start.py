@@ -1,0 +1,74 @@
+"""How a wait begins in the triggerer without a worker: the scheduler makes the trigger, from what is written here."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import StartTriggerArgs
+
+# How long after the trigger's own deadline Airflow ends a deferral whose trigger did not run.
+GRACE_SECONDS = 120.0
+# The waits of many runs that begin at once do not look at once.
+_SPREAD_SECONDS = 5.0
+# What Airflow's triggerer cannot look up for a template: nothing answers the question, and the trigger hangs.
+_UNANSWERED = re.compile(r"xcom_pull(?!.*\bmap_indexes\b)|\bprev_\w+_success\b", re.DOTALL)
+
+
+def start_trigger_args(
+    task: Any, *, timeout: float, poll_interval: float, not_found: str, max_consecutive_errors: int
+) -> StartTriggerArgs | None:
+    """Return from what the scheduler makes a task's trigger, or ``None`` where Airflow cannot do it right.
+
+    Before 3.3 it never can: such a trigger's templates are not rendered, or it is never made. From then on it can
+    unless a template needs what the triggerer has no answer to. The task then goes through a worker first.
+
+    :param task: The task, with ``conn_id``, ``remote_task_id`` and ``execution_timeout``.
+    :param timeout: Seconds to wait at most.
+    :param poll_interval: Seconds between two looks.
+    :param not_found: As for ``DownloadLinkTrigger``.
+    :param max_consecutive_errors: As for ``DownloadLinkTrigger``.
+    """
+    from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+
+    if not hasattr(BaseTrigger, "render_template_fields"):
+        return None
+    conn_id, remote_task_id = _renderable(task.conn_id), _renderable(task.remote_task_id)
+    if conn_id is None or remote_task_id is None:
+        return None
+    # Nobody can tell the trigger a time of day: the scheduler only adds this to the time when it makes the trigger, and
+    # that limit, which the database keeps, is what the trigger has its deadline from.
+    limit = timeout + GRACE_SECONDS
+    if task.execution_timeout is not None:  # then Airflow's limit is the earlier of the two
+        limit = min(limit, task.execution_timeout.total_seconds())
+    return StartTriggerArgs(
+        trigger_cls="airflow_provider_taskdl.triggers.download_link.DownloadLinkTrigger",
+        next_method="execute_complete",
+        trigger_kwargs={
+            "conn_id": conn_id,
+            "remote_task_id": remote_task_id,
+            "not_found": not_found,
+            "deadline": None,
+            "grace": limit - timeout,
+            "poll_interval": poll_interval,
+            "max_consecutive_errors": max_consecutive_errors,
+            "first_wait": min(poll_interval, _SPREAD_SECONDS),
+        },
+        timeout=timedelta(seconds=timeout + GRACE_SECONDS),
+    )
+
+
+def _renderable(value: Any) -> str | None:
+    """Return a parameter as text that the triggerer can render; ``None`` if it cannot."""
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
+
+    if isinstance(value, PlainXComArg):
+        source = value.operator
+        if source.is_mapped or source.get_closest_mapped_task_group() is not None:
+            return None
+        # One result by its number is what the triggerer can ask for; an unmapped task's is -1.
+        return f"{{{{ ti.xcom_pull(task_ids={source.task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"
+    text = str(value)
+    return None if isinstance(value, XComArg) or _UNANSWERED.search(text) else text

@@ -1,0 +1,187 @@
+"""What the scheduler makes a trigger from, without a worker; see ``tests/deployment`` for it at work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task, task_group
+from airflow.serialization.serialized_objects import DagSerialization
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
+from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
+from airflow_provider_taskdl.testing import Emulator
+from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
+from tests.running import make_context, outcome, run
+
+pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
+
+START: dict[str, Any] = {"conn_id": "eo_analysis_default", "deferrable": True, "start_from_trigger": True}
+
+
+def _sensor(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadLinkSensor:
+    return DownloadLinkSensor(task_id="wait", remote_task_id=remote_task_id, **{**START, "timeout": 600, **settings})
+
+
+def _operator(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadToObjectStorageOperator:
+    facts = {"destination": "/tmp", "wait_for_link": True, "wait_timeout": 600.0}
+    return DownloadToObjectStorageOperator(
+        task_id="wait", remote_task_id=remote_task_id, **{**START, **facts, **settings}
+    )
+
+
+both = pytest.mark.parametrize("make", [_sensor, _operator], ids=["sensor", "operator"])
+
+
+@both
+def test_it_makes_the_trigger_that_a_worker_would(make: Any) -> None:
+    args = make(not_found="wait", max_consecutive_errors=3).start_trigger_args
+    assert args.trigger_cls == f"{DownloadLinkTrigger.__module__}.DownloadLinkTrigger"
+    assert args.timeout == timedelta(seconds=720)
+    kwargs = json.loads(json.dumps(args.trigger_kwargs))
+    assert DownloadLinkTrigger(**kwargs).serialize()[1] == {
+        "conn_id": "eo_analysis_default", "remote_task_id": "{{ params.id }}", "deadline": None, "grace": 120.0,
+        "poll_interval": 60.0, "not_found": "wait", "max_consecutive_errors": 3, "errors": 0, "first_wait": 5.0,
+    }  # fmt: skip
+    assert callable(getattr(make(), args.next_method))
+
+
+@both
+@pytest.mark.parametrize("settings", [{"start_from_trigger": False}, {"deferrable": False}])
+def test_it_is_asked_for(make: Any, settings: dict[str, Any]) -> None:
+    assert make(**settings).start_trigger_args is None
+
+
+def test_an_operator_that_does_not_wait_begins_in_a_worker() -> None:
+    assert _operator(wait_for_link=False).start_trigger_args is None
+
+
+@both
+def test_an_airflow_whose_triggers_render_no_templates_begins_in_a_worker(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(BaseTrigger, "render_template_fields")
+    assert make().start_trigger_args is None
+
+
+@both
+def test_every_template_of_the_wait_is_rendered_in_the_triggerer(make: Any) -> None:
+    waiting = make()
+    names = set(waiting.start_trigger_args.trigger_kwargs)
+    assert {"conn_id", "remote_task_id", "not_found"} == names & set(waiting.template_fields)
+
+
+@both
+@pytest.mark.parametrize(
+    ("template", "is_rendered"),
+    [
+        ("{{ ti.xcom_pull(task_ids='create', map_indexes=-1) }}", True),
+        ("{{ ti.xcom_pull(task_ids='create') }}", False),
+        ("{{ ti.xcom_pull(\n'create') }}", False),
+        ("{{ prev_start_date_success }}", False),
+        ("{{ var.value.uuid }}", True),
+        (12345, True),
+    ],
+)
+def test_a_template_that_the_triggerer_would_hang_at_is_left_to_a_worker(
+    make: Any, template: Any, is_rendered: bool
+) -> None:
+    assert (make(template).start_trigger_args is not None) is is_rendered
+    if isinstance(template, str):
+        assert (make("7", conn_id=template).start_trigger_args is not None) is is_rendered
+
+
+@task
+def give() -> str:
+    """Return an id."""
+    return "7"
+
+
+@both
+def test_a_tasks_output_is_asked_for_by_its_number(make: Any) -> None:
+    with DAG("output"):
+        waiting = make(give())
+    kwargs = waiting.start_trigger_args.trigger_kwargs
+    assert kwargs["remote_task_id"] == "{{ ti.xcom_pull(task_ids='give', key='return_value', map_indexes=-1) }}"
+    assert waiting.upstream_task_ids == {"give"}
+
+
+@both
+def test_outputs_of_mapped_tasks_are_left_to_a_worker(make: Any) -> None:
+    with DAG("mapped"):
+
+        @task_group
+        def each(number: int) -> None:
+            assert make(give()).start_trigger_args is None
+
+        each.expand(number=[1, 2])
+
+
+def test_a_mapped_task_begins_in_a_worker_however_it_is_written_down() -> None:
+    with DAG("mapped_wait") as dag:
+        DownloadLinkSensor.partial(task_id="wait", **START).expand(remote_task_id=["1", "2"])
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("wait")
+    assert stored.start_trigger_args is None
+
+
+@both
+def test_it_outlives_being_written_down(make: Any) -> None:
+    with DAG("written") as dag:
+        make()
+    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("wait")
+    assert stored.start_from_trigger is True
+    assert stored.start_trigger_args is not None
+
+
+@both
+@pytest.mark.parametrize(("execution", "grace"), [(None, 120.0), (10_000, 120.0), (650, 50.0), (100, -500.0)])
+def test_the_deadline_is_the_same_whatever_airflows_own_limit_is(
+    make: Any, execution: int | None, grace: float
+) -> None:
+    limit = None if execution is None else timedelta(seconds=execution)
+    args = make(execution_timeout=limit).start_trigger_args
+    assert args.trigger_kwargs["grace"] == grace
+    # As the scheduler has it: the earlier of the two limits, counted from now.
+    began = datetime.now(timezone.utc)
+    trigger = DownloadLinkTrigger(**args.trigger_kwargs)
+    trigger.timeout_after = began + min(filter(None, (args.timeout, limit)))  # type: ignore[attr-defined]
+    assert trigger._known_deadline() == pytest.approx(began.timestamp() + 600)
+
+
+def _events(trigger: DownloadLinkTrigger) -> list[Any]:
+    async def run_it() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    return asyncio.run(asyncio.wait_for(run_it(), 60))
+
+
+def test_without_a_deadline_it_ends_before_airflows_limit(taskdl_emulator: Emulator) -> None:
+    remote = taskdl_emulator.eo_task({"a.bin": b"abc"}, ready_after=60)
+    kwargs: dict[str, Any] = {"conn_id": "eo_analysis_default", "remote_task_id": remote.id, "deadline": None}
+    trigger = DownloadLinkTrigger(**kwargs, poll_interval=0.05, grace=120.0)
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=120.4)  # type: ignore[attr-defined]
+    began = time.time()
+    assert [event["status"] for event in _events(trigger)] == ["timeout"]
+    assert 0.4 <= time.time() - began < 10
+
+
+def test_a_wait_without_any_end_is_an_error(taskdl_emulator: Emulator) -> None:
+    trigger = DownloadLinkTrigger(conn_id="eo_analysis_default", remote_task_id="7", deadline=None, poll_interval=1)
+    (event,) = _events(trigger)
+    assert (event["status"], event["error"]["type"]) == ("error", "ConnectionConfigError")
+    assert taskdl_emulator.count() == 0
+
+
+@both
+def test_where_airflow_does_not_start_it_there_a_worker_defers_it(
+    taskdl_emulator: Emulator, tmp_path: Path, make: Any
+) -> None:
+    remote = taskdl_emulator.eo_task({"a.bin": b"abc"}, ready_after=0.3)
+    interval = {"poke_interval": 0.05} if make is _sensor else {"poll_interval": 0.05, "destination": str(tmp_path)}
+    assert outcome(lambda: run(make(remote.id, **interval), make_context()))[0] == "success"
