@@ -81,6 +81,9 @@ def _token_fields(header: str, prefix: str | None) -> dict[str, Any]:
 # Those two take "no port" for another port than the stored one and refuse to test.
 _PORT = "443; without it Airflow 3.3.1 and 3.3.2 cannot test a connection"
 
+# Sensor, trigger and the operators of downloads work with every connection type.
+_DOWNLOADS = ["airflow_provider_taskdl.operators.download", "airflow_provider_taskdl.operators.join"]
+
 _BLS = "Baidu Log Service (BLS)"
 _EO = "EO analysis platform"
 _MARKET = "EO market orders"
@@ -116,7 +119,17 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": _MARKET, "python-modules": ["airflow_provider_taskdl.hooks.eo_market"]},
         ],
         "sensors": _both("airflow_provider_taskdl.sensors.download_link"),
-        "operators": _both("airflow_provider_taskdl.operators.download", "airflow_provider_taskdl.operators.join"),
+        "operators": [
+            {
+                "integration-name": _BLS,
+                "python-modules": [*_DOWNLOADS, "airflow_provider_taskdl.operators.bls"],
+            },
+            {
+                "integration-name": _EO,
+                "python-modules": [*_DOWNLOADS, "airflow_provider_taskdl.operators.eo_analysis"],
+            },
+            {"integration-name": _MARKET, "python-modules": _DOWNLOADS},
+        ],
         "triggers": _both("airflow_provider_taskdl.triggers.download_link"),
         "extra-links": ["airflow_provider_taskdl.operators.links.DestinationLink"],
         "connection-types": [
@@ -157,6 +170,5 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _both(*modules: str) -> list[dict[str, Any]]:
-    # Sensor, trigger and operator work with every connection type.
-    return [{"integration-name": name, "python-modules": [*modules]} for name in _NAMES]
+def _both(module: str) -> list[dict[str, Any]]:
+    return [{"integration-name": name, "python-modules": [module]} for name in _NAMES]

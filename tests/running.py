@@ -47,6 +47,7 @@ class FakeTaskInstance:
     """A task instance: its XComs and when it was first rescheduled."""
 
     try_number = 1
+    dag_id, run_id, task_id, map_index = "a_dag", "scheduled__2025-11-01T00:00:00+00:00", "a_task", -1
 
     def __init__(self) -> None:
         self.xcom: dict[str, Any] = {}

@@ -99,7 +99,9 @@ def test_lower_floors_know_no_framework(path: Path) -> None:
             assert not within(name, library), f"{label(path)}:{line} imports {name}; {part} must not know {library}"
 
 
-@pytest.mark.parametrize("module", ["sensors.download_link", "operators.download"])
+@pytest.mark.parametrize(
+    "module", ["sensors.download_link", "operators.download", "operators.bls", "operators.eo_analysis"]
+)
 def test_a_dag_file_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
     program = f"""
 import sys

@@ -122,6 +122,18 @@ def test_bls_log_export(runs: Runs) -> None:
         assert abs(value - np.percentile(times, 95)) <= 1
 
 
+def test_bls_log_archive(runs: Runs) -> None:
+    tasks = runs.xcoms["bls_log_archive"]
+    (path,) = tasks["download"]["return_value"]
+    hour = "-".join(Path(path).parts[-5:-1])  # of the run's data interval
+    records = [json.loads(line) for line in Path(path.removeprefix("file://")).read_bytes().splitlines()]
+    assert len(records) == 6000
+    assert {f"{record['time']:.13}".replace("T", "-") for record in records} == {hour}
+    export = tasks["create"]["return_value"]
+    assert runs.emulator.find("bls", export) is None
+    assert runs.emulator.count("bls.delete", export) == 1
+
+
 def test_the_export_is_waited_for_without_a_worker(runs: Runs) -> None:
     task_id = runs.xcoms["bls_log_export"]["start_export"]["return_value"]
     assert runs.emulator.count("bls.status", task_id) >= 2

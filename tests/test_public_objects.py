@@ -202,8 +202,11 @@ SILENT = frozenset(
 # Classes that show what they hold, and hold nothing secret, or nothing but what is silent or stands in HOLDERS.
 HARMLESS = frozenset(
     """
-    apis.base.Call apis.base.WireModel apis.bls.DownloadTask apis.bls.DownloadTaskPage apis.readiness.LinkWatch
-    listing.TaskState listing.TaskStatus operators.download.DownloadToObjectStorageOperator
+    apis.base.Call apis.base.WireModel apis.bls.DownloadTask apis.bls.DownloadTaskPage
+    apis.eo_analysis.AnalysisTask apis.eo_analysis.AnalysisTaskPage apis.readiness.LinkWatch
+    listing.TaskState listing.TaskStatus operators.bls.BlsCreateDownloadTaskOperator
+    operators.bls.BlsDeleteDownloadTaskOperator operators.creation.CreateTaskOperator
+    operators.download.DownloadToObjectStorageOperator operators.eo_analysis.EoCreateAnalysisTaskOperator
     operators.join.JoinManifestsOperator operators.links.DestinationLink
     sensors.download_link.DownloadLinkSensor transfer.connection.ConnectionBroken
     transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece

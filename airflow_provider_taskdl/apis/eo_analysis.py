@@ -1,12 +1,16 @@
-"""The Earth-observation analysis platform: download URLs and state of an analysis task.
+"""The Earth-observation analysis platform: an analysis task's creation, its state and its download URLs.
 
-Sources: the platform's pages ``/analysis/task/get/Download/url`` and ``/analysis/task/query/detailV2``. Its pages
-disagree on whether a status is a number or a word and leave open whether HTTP's status mirrors the body's ``code``:
-both are read either way.
+Sources: the platform's pages ``/analysis/task/get/Download/url``, ``/analysis/task/query/detailV2``,
+``/analysis/task/create`` and ``/analysis/task/page/query``. Its pages disagree on whether a status is a number or a
+word and leave open whether HTTP's status mirrors the body's ``code``: both are read either way.
+
+Documented but unproved are the last two: the pages say what is sent and answered, and not which names and areas are
+taken, whether a name may be used twice, whether a search by name is exact, and what the first page's number is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -55,6 +59,38 @@ class _Detail(WireModel):
     task_items: tuple[_Item, ...] | None = Field(None, alias="taskItems")
 
 
+class AnalysisTask(WireModel):
+    """An analysis task in the platform's list of tasks."""
+
+    id: str | None = None
+    task_name: str | None = Field(None, alias="taskName")
+    task_status: int | str | None = Field(None, alias="taskStatus")
+
+    @property
+    def task_state(self) -> TaskState:
+        """The state in the words all services share."""
+        return _state(self.task_status)
+
+
+class AnalysisTaskPage(WireModel):
+    """One page of the analysis tasks.
+
+    :ivar total: Tasks over all pages, where the service says so.
+    """
+
+    total: int | None = None
+    tasks: tuple[AnalysisTask, ...] = Field((), alias="list")
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: object) -> object:
+        return () if value is None else value
+
+
+class _Created(WireModel):
+    task_id: str = Field(alias="taskId", min_length=1)
+
+
 class EoAnalysisApi(EnvelopeApi):
     """The analysis-task calls that end in files."""
 
@@ -85,6 +121,41 @@ class EoAnalysisApi(EnvelopeApi):
 
         task_id = check_task_id(remote_task_id)
         return Call("GET", "/analysis/task/query/detailV2", read, query={"id": task_id}, remote_task_id=task_id)
+
+    def create_analysis_task(
+        self,
+        *,
+        meta_data_id: int,
+        task_name: str,
+        algorithms: Sequence[Mapping[str, Any]],
+        shape_wkt: str | None = None,
+        confidence_threshold: float | None = None,
+        slice_width: int | None = None,
+        slice_height: int | None = None,
+    ) -> Call[str]:
+        """``POST /analysis/task/create``: start an analysis; gives the task's id. Documented but unproved."""
+
+        def read(answer: Answer) -> str:
+            data = self._data(answer, _Created)
+            if data is None:
+                raise MalformedResponseError(f"{self.service} accepted the task but named no id")
+            return data.task_id
+
+        body = {
+            "metaDataId": meta_data_id, "taskName": task_name, "algorithms": [dict(each) for each in algorithms],
+            "shapeWkt": shape_wkt, "confidenceThreshold": confidence_threshold, "sliceWidth": slice_width,
+            "sliceHeight": slice_height,
+        }  # fmt: skip
+        return Call("POST", "/analysis/task/create", read, body={k: v for k, v in body.items() if v is not None})
+
+    def list_analysis_tasks(self, *, task_name: str, page: int, size: int) -> Call[AnalysisTaskPage]:
+        """``POST /analysis/task/page/query``: one page of the tasks of that name. Documented but unproved."""
+
+        def read(answer: Answer) -> AnalysisTaskPage:
+            return self._data(answer, AnalysisTaskPage) or AnalysisTaskPage()
+
+        body = {"page": page, "size": size, "taskName": task_name}
+        return Call("POST", "/analysis/task/page/query", read, body=body)
 
     def probe(self) -> Call[None]:
         """Ask for the files of task 0: any answer about the task itself was given to accepted credentials."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
-from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
+from airflow_provider_taskdl.apis.eo_analysis import AnalysisTask, EoAnalysisApi
 from airflow_provider_taskdl.hooks.token import TokenHook
 
 
@@ -23,3 +24,56 @@ class EoAnalysisHook(TokenHook):
     conn_type: ClassVar[str] = "eo_analysis"
     hook_name: ClassVar[str] = "EO analysis platform"
     api: ClassVar[EoAnalysisApi] = EoAnalysisApi()
+
+    def create_analysis_task(
+        self,
+        *,
+        meta_data_id: int,
+        task_name: str,
+        algorithms: Sequence[Mapping[str, Any]],
+        shape_wkt: str | None = None,
+        confidence_threshold: float | None = None,
+        slice_width: int | None = None,
+        slice_height: int | None = None,
+    ) -> str:
+        """Start an analysis and return the new task's id. Documented by the platform, but unproved.
+
+        A call that timed out may have started a task all the same: this one is not repeated on its own.
+
+        :param meta_data_id: The platform's id of the data to analyse.
+        :param task_name: A name for the task.
+        :param algorithms: One mapping or more: ``algorithm``, the algorithm's code, and if it takes any,
+            ``analyzeParam``, its parameters.
+        :param shape_wkt: The area, a polygon as WKT; all of the data by default.
+        :param confidence_threshold: 0 to 1; the platform's default is 0.2.
+        :param slice_width: Pixels; the platform's default is 512.
+        :param slice_height: Pixels; the platform's default is 512.
+        """
+        return self.run(
+            self.api.create_analysis_task(
+                meta_data_id=meta_data_id,
+                task_name=task_name,
+                algorithms=algorithms,
+                shape_wkt=shape_wkt,
+                confidence_threshold=confidence_threshold,
+                slice_width=slice_width,
+                slice_height=slice_height,
+            )
+        )
+
+    def list_analysis_tasks(self, task_name: str, *, page_size: int = 100) -> Iterator[AnalysisTask]:
+        """Yield the analysis tasks of a name, page by page. Documented by the platform, but unproved.
+
+        :param task_name: The name; whether others that contain it are listed as well, the platform leaves open.
+        :param page_size: Tasks per request.
+        """
+        number, seen = 1, 0
+        while True:
+            page = self.run(self.api.list_analysis_tasks(task_name=task_name, page=number, size=page_size))
+            yield from page.tasks
+            seen += len(page.tasks)
+            is_last = len(page.tasks) < page_size if page.total is None else seen >= page.total
+            if is_last or number == 0:
+                return
+            # Whether pages are counted from 0 or 1 is not said: what is missing in the end is on page 0.
+            number = number + 1 if page.tasks else 0

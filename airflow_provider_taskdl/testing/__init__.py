@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_taskdl.testing.content import Content, Disk, Memory, Synthetic
-from airflow_provider_taskdl.testing.faults import Body, DeclareSize, Fault, Hide, Redirect, Status
+from airflow_provider_taskdl.testing.faults import Body, DeclareSize, Fault, Hide, Lose, Redirect, Status
 from airflow_provider_taskdl.testing.file_faults import (
     ChangeFile,
     Chunked,
@@ -66,6 +66,7 @@ __all__ = [
     "Hide",
     "IgnoreIfRange",
     "IgnoreRange",
+    "Lose",
     "Memory",
     "Multipart",
     "Raw",

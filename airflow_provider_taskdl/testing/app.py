@@ -43,6 +43,8 @@ def make_app(emulator: Emulator) -> Starlette:
             _route(emulator, f"{base}/{{uuid}}", "bls.status", "GET", bls.answer),
             _route(emulator, f"{base}/{{uuid}}", "bls.delete", "DELETE", bls.answer),
             _route(emulator, f"{analysis}/query/detailV2", "eo.status", "GET", eo.answer),
+            _route(emulator, f"{analysis}/create", "eo.create", "POST", eo.answer),
+            _route(emulator, f"{analysis}/page/query", "eo.list", "POST", eo.answer),
         ]
     routes += [
         _route(emulator, "/v2/{rest:path}", "unknown", None, bls.unknown_path),

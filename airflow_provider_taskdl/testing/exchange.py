@@ -25,7 +25,7 @@ class Request:
     """A request as it came in.
 
     :param kind: The endpoint: ``bls.link``, ``bls.status``, ``bls.list``, ``bls.create``, ``bls.delete``, ``eo.link``,
-        ``eo.status``, ``market.link`` or ``file``.
+        ``eo.status``, ``eo.list``, ``eo.create``, ``market.link`` or ``file``.
     :param names: What a fault's pattern is matched with: the task's id, or a file's name and its path.
     :param method: HTTP method.
     :param scheme: ``http`` or ``https``.

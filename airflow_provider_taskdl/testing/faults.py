@@ -85,6 +85,27 @@ class Status(InsteadFault):
 
 
 @dataclass
+class Lose(ReplyFault):
+    """Let the service act, but lose its answer: the connection ends in its place.
+
+    :param status: What a gateway answers instead, as :class:`Status` does.
+    :param reset: End the connection with a reset (RST) instead of an orderly close.
+    """
+
+    word = "lose"
+    status: int | None = None
+    reset: bool = False
+
+    def change(self, request: Request, reply: Reply) -> None:
+        """Take the answer away."""
+        if self.status is None:
+            reply.delivery.wire, reply.delivery.reset = b"", self.reset
+        else:
+            error = Status(self.status, message="the gateway lost the answer").reply(request)
+            reply.status, reply.headers, reply.document = error.status, error.headers, error.document
+
+
+@dataclass
 class Body(InsteadFault):
     """Answer with another body, by default a proxy's error page.
 

@@ -25,7 +25,8 @@ from airflow_provider_taskdl.testing.exchange import Reply, Request
 from airflow_provider_taskdl.testing.faults import Fault
 
 KINDS = (
-    "bls.link", "bls.status", "bls.list", "bls.create", "bls.delete", "eo.link", "eo.status", "market.link", "file",
+    "bls.link", "bls.status", "bls.list", "bls.create", "bls.delete",
+    "eo.link", "eo.status", "eo.list", "eo.create", "market.link", "file",
 )  # fmt: skip
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

@@ -71,6 +71,15 @@ def access_log_for(request: Mapping[str, Any]) -> bytes:
     return access_log(lines, 0, start, hours, format=request.get("format", "json"), newest_first=newest_first)
 
 
+def rasters_for(request: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of an analysis task that is asked for: a small raster for each algorithm.
+
+    :param request: The request's fields; of them ``algorithms``.
+    """
+    codes = [algorithm["algorithm"] for algorithm in request["algorithms"]]
+    return {f"{code}.tif": geotiff(256, 256, seed) for seed, code in enumerate(codes)}
+
+
 def geotiff(width: int = 1024, height: int = 1024, seed: int = 0, tile: int = 256) -> bytes:
     """Return a GeoTIFF with a vegetation index (NDVI): one float32 band, tiled, WGS 84, no-data value -9999.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_taskdl.testing.content import as_content
 from airflow_provider_taskdl.testing.faults import Fault
 from airflow_provider_taskdl.testing.rules import Rule, parse_rule
-from airflow_provider_taskdl.testing.samples import access_log_for
+from airflow_provider_taskdl.testing.samples import access_log_for, rasters_for
 from airflow_provider_taskdl.testing.tasks import (
     MARKET_PATH,
     AnyContent,
@@ -72,9 +72,11 @@ class Emulator:
     :param link_seconds: Life of a link in whole seconds; links end on a whole second, so one lives up to a second less.
     :param expired_status: HTTP status by which the file host refuses an expired link, 400 or 403.
     :param link_origin: ``scheme://host[:port]`` of links; by default what the client asked the API at.
-    :param ready_after: Seconds until a created BLS task ends.
+    :param ready_after: Seconds until a created task ends.
     :param make_log: BLS: gives the content of a created task from the request's fields; by default access logs of the
         window that was asked for.
+    :param make_results: EO: gives the files of a created task from the request's fields; by default a small raster for
+        each algorithm.
     :param clock: Time of tasks and links, in seconds since the epoch.
     """
 
@@ -95,6 +97,7 @@ class Emulator:
         link_origin: str | None = None,
         ready_after: float = 0.0,
         make_log: Callable[[Mapping[str, Any]], AnyContent] | None = None,
+        make_results: Callable[[Mapping[str, Any]], Mapping[str, AnyContent]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.access_key_id = access_key_id
@@ -111,6 +114,7 @@ class Emulator:
         self.link_origin = link_origin
         self.ready_after = ready_after
         self.make_log = make_log or access_log_for
+        self.make_results = make_results or rasters_for
         self.now = clock
         self.tasks: dict[tuple[str, str], Task] = {}
         self.objects: dict[str, tuple[Task, TaskFile]] = {}

@@ -87,7 +87,7 @@ class Task:
     :param reason: Why it failed, as the service says it.
     :param unready: What the link endpoint answers while there are no files: an ``empty`` list or link, a ``null``
         result, ``not-found``, or a ``link`` to a file that is not there yet.
-    :param request: BLS: the fields that the task was created with.
+    :param request: The fields that the task was created with.
     """
 
     service: Service

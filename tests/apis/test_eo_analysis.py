@@ -317,3 +317,30 @@ def test_any_json_gives_a_value_or_an_error_of_the_tree(call: str, status: int, 
 def test_any_bytes_give_a_value_or_an_error_of_the_tree(call: str, status: int, body: bytes) -> None:
     with suppress(TaskDownloadError):
         CALLS[call]().read(_answer(body, status))
+
+
+def test_an_analysis_is_asked_for_as_the_page_has_it() -> None:
+    algorithms = [{"algorithm": "neu_extract_building_segmentation", "analyzeParam": {"a": 1}}]
+    call = API.create_analysis_task(meta_data_id=7, task_name="n", algorithms=algorithms, slice_width=256)
+    assert (call.method, call.path) == ("POST", "/analysis/task/create")
+    assert call.body == {"metaDataId": 7, "taskName": "n", "algorithms": algorithms, "sliceWidth": 256}
+    # The documented answer, and the long ids of other pages as number and as text.
+    for task_id in (18, 1992775676926095360, "1992775676926095360"):
+        assert call.read(_ok({"taskId": task_id})) == str(task_id)
+    for answer in (_ok(None), _ok({}), _ok({"taskId": ""})):
+        with pytest.raises(MalformedResponseError):
+            call.read(answer)
+    with pytest.raises(TaskApiError, match="Invalid algorithm code") as caught:
+        call.read(_answer({"code": 400, "message": "Invalid algorithm code", "data": None}))
+    assert (type(caught.value), caught.value.retryable) == (TaskApiError, False)
+
+
+def test_a_page_of_analyses_is_read() -> None:
+    call = API.list_analysis_tasks(task_name="n", page=2, size=50)
+    assert (call.method, call.path) == ("POST", "/analysis/task/page/query")
+    assert call.body == {"page": 2, "size": 50, "taskName": "n"}
+    line = {"id": 18, "taskName": "n", "algorithmCode": "c", "taskStatus": "COMPLETED", "progress": 100}
+    page = call.read(_ok({"total": 1, "list": [line, {"id": "19", "taskStatus": 4}, {}]}))
+    found = [(task.id, task.task_name, str(task.task_state)) for task in page.tasks]
+    assert (page.total, found) == (1, [("18", "n", "success"), ("19", None, "failed"), (None, None, "unknown")])
+    assert [call.read(_ok(data)).tasks for data in (None, {}, {"list": None})] == [(), (), ()]

@@ -89,9 +89,10 @@ class Run:
         """Return the process in which the download runs now."""
         return psutil.Process(until(lambda: self.task()["pid"], "a process"))
 
-    def clear(self, task_id: str = "download") -> None:
-        """Let a task begin again, as a click in the UI does."""
+    def clear(self, task_id: str = "download", *, downstream: bool = False) -> None:
+        """Let a task begin again, and what comes after it if asked for, as a click in the UI does."""
         what = {"dry_run": False, "dag_run_id": self.run_id, "task_ids": [task_id], "only_failed": False}
+        what["include_downstream"] = downstream
         ask(self.client, "POST", f"/dags/{self.dag_id}/clearTaskInstances", what)
 
     def mark_failed(self, task_id: str = "download") -> None:

@@ -107,3 +107,27 @@ def test_a_bad_task_id_reaches_no_service(monkeypatch: pytest.MonkeyPatch) -> No
     for call in (hook.list_files, hook.get_state):
         with pytest.raises(ConnectionConfigError, match="remote_task_id"):
             call("../x")
+
+
+@pytest.mark.parametrize("first_page", [0, 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_tasks_are_listed_wherever_the_platform_begins_to_count_pages(
+    monkeypatch: pytest.MonkeyPatch, first_page: int, count: int
+) -> None:
+    hook, asked = _hook(monkeypatch), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(body := json.loads(request.content))
+        start = (body["page"] - first_page) * body["size"]
+        page = list(range(count))[max(0, start) : max(0, start + body["size"])]
+        tasks = [{"id": number, "taskName": "area-1", "taskStatus": "COMPLETED"} for number in page]
+        return httpx.Response(200, json={"code": 200, "data": {"total": count, "list": tasks}})
+
+    settings = hook._client_settings
+    monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": transport(answer)})
+    found = list(hook.list_analysis_tasks("area-1", page_size=2))
+    hook.close()
+    assert sorted(str(task.id) for task in found) == [str(number) for number in range(count)]
+    assert {(task.task_name, str(task.task_state)) for task in found} <= {("area-1", "success")}
+    assert all(body["taskName"] == "area-1" for body in asked)
+    assert len(asked) <= count // 2 + 2

@@ -146,3 +146,27 @@ def test_the_announced_end_is_the_links_own(taskdl_emulator: Emulator, taskdl_se
     for moment, status in ((ends - 0.01, 200), (ends, 403)):
         time[0] = moment
         assert httpx.get(entry["downloadUrl"]).status_code == status
+
+
+def test_a_task_is_created_listed_and_has_files(taskdl_emulator: Emulator, hook: EoAnalysisHook) -> None:
+    taskdl_emulator.ready_after = 60
+    algorithms: list[dict[str, Any]] = [{"algorithm": "ndvi"}, {"algorithm": "roads", "analyzeParam": {"width": 3}}]
+    ids = [hook.create_analysis_task(meta_data_id=1, task_name=f"area {n}", algorithms=algorithms) for n in range(3)]
+    assert [hook.list_files(ids[0]).is_ready, str(hook.get_state(ids[0]))] == [False, "running"]
+    tasks = [taskdl_emulator.find("eo", task_id) for task_id in ids]
+    for task, end in zip(tasks, ("success", "failed", "expired"), strict=True):
+        assert task is not None
+        task.finish(end)  # type: ignore[arg-type]
+    assert [file.name for file in hook.list_files(ids[0]).files] == ["ndvi.tif", "roads.tif"]
+    listed = {task.id: str(task.task_state) for task in hook.list_analysis_tasks("area", page_size=2)}
+    assert listed == dict(zip(ids, ("success", "failed", "expired"), strict=True))
+    assert [task.task_name for task in hook.list_analysis_tasks("area 1")] == ["area 1"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"meta_data_id": 0}, {"task_name": ""}, {"algorithms": []}, {"algorithms": [{"algorithm": ""}]}]
+)
+def test_a_task_that_lacks_something_is_refused(hook: EoAnalysisHook, change: dict[str, Any]) -> None:
+    with pytest.raises(TaskApiError) as caught:
+        hook.create_analysis_task(**{"meta_data_id": 1, "task_name": "a", "algorithms": [{"algorithm": "b"}], **change})
+    assert caught.value.code == "400"

@@ -323,7 +323,7 @@ def test_a_line_that_is_no_rule_is_explained(text: str, complaint: str) -> None:
 def test_every_fault_is_exported_and_has_a_word() -> None:
     exported = {value for name, value in vars(testing).items() if isinstance(value, type) and name in testing.__all__}
     assert set(known_faults().values()) <= exported
-    assert len(known_faults()) == len({fault.word for fault in known_faults().values()}) == 22
+    assert len(known_faults()) == len({fault.word for fault in known_faults().values()}) == 23
 
 
 def test_rules_add_up(taskdl_emulator: Emulator, link: str) -> None:
@@ -332,3 +332,20 @@ def test_rules_add_up(taskdl_emulator: Emulator, link: str) -> None:
     taskdl_emulator.fault("file:other", Header("X-Three", "3"))
     answer: Any = httpx.get(link).headers
     assert (answer.get("x-one"), answer.get("x-two"), answer.get("x-three")) == ("1", "2", None)
+
+
+@pytest.mark.parametrize("fault", ["lose", "lose reset", "lose status=502"])
+def test_an_answer_can_be_lost_after_the_service_has_acted(
+    taskdl_emulator: Emulator, taskdl_server: EmulatorServer, fault: str
+) -> None:
+    rule = taskdl_emulator.fault(f"eo.create {fault} times=1")
+    body = {"metaDataId": 1, "taskName": "a", "algorithms": [{"algorithm": "b"}]}
+    header = {taskdl_emulator.header_name: f"{taskdl_emulator.header_prefix} {taskdl_emulator.token}"}
+    url = f"{taskdl_server.base_url}/analysis/task/create"
+    if "status" in fault:
+        assert httpx.post(url, json=body, headers=header).status_code == 502
+    else:
+        with pytest.raises(httpx.NetworkError if "reset" in fault else httpx.RemoteProtocolError):
+            httpx.post(url, json=body, headers=header)
+    assert (rule.fired, len(taskdl_emulator.tasks)) == (1, 1)
+    assert httpx.post(url, json=body, headers=header).json()["code"] == 200
