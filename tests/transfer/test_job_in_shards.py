@@ -202,6 +202,17 @@ def test_a_pattern_chooses_before_the_files_are_divided(
     assert published(tmp_path) == {f"{number}.tif" for number in range(4)}
 
 
+def test_files_whose_names_only_their_host_knows_are_divided_by_these(
+    server: EmulatorServer, emulator: Emulator, tmp_path: Path
+) -> None:
+    order = emulator.market_order(FEW)
+    for index in range(3):
+        job(lists(server, order), tmp_path, shard=Shard(index, 3)).run()
+        order.files.reverse()  # the links come in any order
+    assert [entry.name for entry in join(local.LocalStore(tmp_path), order.id, 3, path_of=str).entries]
+    assert {name: (tmp_path / name).read_bytes() for name in published(tmp_path)} == FEW
+
+
 def test_where_nothing_may_be_replaced_a_shard_heeds_its_own_files(
     server: EmulatorServer, emulator: Emulator, tmp_path: Path
 ) -> None:
