@@ -66,7 +66,7 @@ class ShardManifest(Manifest):
     listing: str
     listed: int
     places: tuple[int, ...]
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 def manifest_name(remote_task_id: str, shard: Shard | None = None) -> str:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import DestinationError, TaskDownloadError
 from airflow_provider_taskdl.listing import Link, RemoteFile
+from airflow_provider_taskdl.transfer.join import join
 from airflow_provider_taskdl.transfer.manifest import Entry, format_entries, manifest_name, parse_entries
 from airflow_provider_taskdl.transfer.plan import make_plan
 from airflow_provider_taskdl.transfer.progress import closing_table
+from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.journal import Journal
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
@@ -42,6 +44,10 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 MANIFEST = {"version": 1, "remote_task_id": TASK, "files": [_entry("a"), _entry("b")]}
+SHARD = {
+    "version": 1, "remote_task_id": TASK, "files": [_entry("a")], "shard": 0, "of": 2, "listing": SHA, "listed": 2,
+    "places": [0], "seconds": 1.5,
+}  # fmt: skip
 RECORD = {"version": 1, "bucket": "b", "key": "p/f", "upload_id": "u", "mark": "m", "part_size": PART, **asdict(ORIGIN)}
 HEADER = {"version": 1, "part_size": PART, "origin": asdict(ORIGIN)}
 _scalars = st.one_of(st.sampled_from([*POISON, 1, 2, 10, PART, "a", "b", "../b", "b/../a", TASK, "t-2"]), texts)
@@ -77,6 +83,23 @@ def test_any_manifest_keeps_only_files_that_are_there(content: bytes, listed: in
         assert (entry.name, entry.size, entry.path) == (name, 3, f"/d/{name}")
         assert entry.stored_version == _VERSIONS[name]
         assert listed in (None, 3)
+
+
+@family(content=Several(records(SHARD)), other=Several(records({**SHARD, "shard": 1, "files": [_entry("b")]}), 3))
+def test_any_manifests_of_shards_are_joined_only_to_files_that_are_there(content: bytes, other: bytes) -> None:
+    for index, text in enumerate((content, other)):
+        (_STORE.root / manifest_name(TASK, Shard(index, 2))).write_bytes(text)
+    try:
+        result = join(_STORE, TASK, 2, path_of=lambda name: f"/d/{name}")
+    except TaskDownloadError as error:
+        judge(error)
+        return
+    assert {entry.name for entry in result.entries} <= {"a", "b"}
+    assert len(result.entries) == len({entry.name for entry in result.entries})
+    for entry in result.entries:
+        assert (entry.size, entry.path, entry.stored_version) == (3, f"/d/{entry.name}", _VERSIONS[entry.name])
+    assert parse_entries(_STORE.read_small(manifest_name(TASK)), TASK) == {e.name: e for e in result.entries}
+    json.dumps(result.summary(), allow_nan=False)
 
 
 class Bucket:
