@@ -179,3 +179,18 @@ def test_the_tasks_page_has_a_link_to_the_files(taskdl_emulator: Emulator, run_d
     task = _task(taskdl_emulator, "bls")
     run = run_dag("bls_poke", remote_task_id=task.id, destination=f"{tmp_path}/a b")
     assert run.xcom["download"]["_link_DestinationLink"] == f"file://{tmp_path}/a%20b"
+
+
+def test_an_analysis_is_made_once_and_its_files_are_brought(
+    taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path
+) -> None:
+    taskdl_emulator.ready_after = 1.0
+    lost = taskdl_emulator.fault("eo.create lose times=1")
+    taskdl_emulator.fault("eo.list", Status(503), times=1)  # nor can it be looked for in the same try
+    run = run_dag("eo_from_the_request_on", destination=str(tmp_path))
+    assert run.state == "success"
+    assert (run.tasks["create"], lost.fired) == (("success", 2), 1)
+    (task,) = taskdl_emulator.tasks.values()
+    assert str(run.xcom["create"]["return_value"]) == task.id  # looked up here, digits become a number
+    assert run.xcom["download"]["return_value"] == [f"file://{tmp_path}/{name}" for name in ("ndvi.tif", "roads.tif")]
+    assert _contents(task) == [(tmp_path / file.name).read_bytes() for file in task.files]

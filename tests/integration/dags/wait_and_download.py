@@ -13,6 +13,7 @@ from typing import Any
 from airflow.sdk import DAG, AssetAlias, ObjectStoragePath, task
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
+from airflow_provider_taskdl.operators.eo_analysis import EoCreateAnalysisTaskOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 
 CONNECTIONS = {"bls": "baidu_bls_default", "eo": "eo_analysis_default", "market": "eo_market_default"}
@@ -61,4 +62,19 @@ for service, conn in CONNECTIONS.items():
 
 with DAG("eo_to_a_path_object", **COMMON):
     files = download(CONNECTIONS["eo"], destination=ObjectStoragePath(os.environ.get("PATH_OBJECT", "file:///none")))
+    read(files.output)  # type: ignore[arg-type]
+
+with DAG("eo_from_the_request_on", **COMMON):
+    create = EoCreateAnalysisTaskOperator(task_id="create", meta_data_id=7, algorithms=["ndvi", {"algorithm": "roads"}])
+    analysis: Any = create.output
+    files = DownloadToObjectStorageOperator(
+        task_id="download",
+        conn_id=CONNECTIONS["eo"],
+        remote_task_id=analysis,
+        destination="{{ params.destination }}",
+        wait_for_link=True,
+        deferrable=True,
+        start_from_trigger=True,
+        poll_interval=0.1,
+    )
     read(files.output)  # type: ignore[arg-type]
