@@ -42,7 +42,7 @@ def settings(home: Path, dags: Path, store: Path, connections: Mapping[str, str]
 def link_examples(folder: Path) -> list[str]:
     """Link the example DAGs that can be imported here into a DAGs folder, and return their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = ["bls_log_export", "eo_analysis_results", "eo_mosaic_in_shards"]
+    names = ["bls_log_export", "eo_analysis_results", "eo_mosaic_in_shards", "eo_market_order"]
     with suppress(PackageNotFoundError):  # not by importing it: that would set up the caller's own Airflow
         version("apache-airflow-providers-http")
         names.append("bce_auth_with_http_operator")

@@ -16,7 +16,7 @@ from parts import Airflow, free_port
 from sandbox import ROOT, exit_on_signals, link_examples, settings
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, add_example_tasks
+from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, MARKET_ORDER, add_example_tasks
 
 REMOTE_TASK_SECONDS = 15.0
 
@@ -75,7 +75,7 @@ The connections and their forms, with a button that tests them: {ui}/connections
 Files arrive in {home / "object-storage"}; logs of Airflow itself are in {home}
 
 The emulated services are at {services}; their tasks take {REMOTE_TASK_SECONDS:.0f} s.
-  BLS task {BLS_TASK} · EO tasks {EO_TASK}, {EO_MOSAIC}
+  BLS task {BLS_TASK} · EO tasks {EO_TASK}, {EO_MOSAIC} · EO order {MARKET_ORDER}
 
 Ctrl-C ends all of it."""
 

@@ -21,7 +21,7 @@ import pytest
 import rasterio
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, add_example_tasks
+from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, MARKET_ORDER, add_example_tasks
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
 DAGS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -180,6 +180,16 @@ def test_eo_mosaic_in_shards(runs: Runs) -> None:
     assert [len(portion) for portion in portions] == [6, 6, 6, 6]
     assert runs.emulator.count("eo.link", EO_MOSAIC) >= 4, "each shard asks for itself"
     assert [runs.emulator.count("file", file.path) for file in mosaic.files] == [1] * 24
+
+
+def test_eo_market_order(runs: Runs) -> None:
+    order, tasks = runs.emulator.find("market", MARKET_ORDER), runs.xcoms["eo_market_order"]
+    assert order is not None
+    assert tasks["sizes"]["return_value"] == {file.name: file.content.size for file in order.files}
+    for file in order.files:
+        there = runs.store / "eo-market" / MARKET_ORDER / file.name
+        assert there.read_bytes() == original(runs, "market", MARKET_ORDER, file.name)
+    assert runs.emulator.count("market.link", MARKET_ORDER) >= 3
 
 
 def test_bce_auth_with_http_operator(runs: Runs) -> None:

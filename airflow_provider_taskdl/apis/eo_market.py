@@ -86,5 +86,6 @@ def _file(url: SecretStr | None) -> RemoteFile:
     text = url.get_secret_value() if url else ""
     path, _, query = text.partition("#")[0].partition("?")
     # Only the file host knows the name; what stays when a link is made anew is its id, or where it leads.
-    name = parse_qs(query).get("id", [unquote(path).rpartition("/")[2]])[0]
+    place = unquote(path).partition("?")[0].rpartition("/")[2]
+    name = parse_qs(query).get("id", [place])[0] or "file"
     return RemoteFile(name, Link(text) if text.strip() else None, is_named_by_host=True)

@@ -19,6 +19,7 @@ from airflow_provider_taskdl.testing.tasks import Task
 BLS_TASK = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 EO_TASK = "12345"
 EO_MOSAIC = "12346"
+MARKET_ORDER = "20260101"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,11 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[Task, Task, Task]:
-    """Add the tasks of the documentation's examples: a BLS log export, an NDVI analysis, and one of many tiles.
+    """Add the tasks of the documentation's examples: a BLS log export, two NDVI analyses (one of many tiles), an order.
 
     :param emulator: Where to.
     :param ready_after: Seconds from the first question about a task until it is done.
-    :returns: The tasks.
+    :returns: The tasks of the first three.
     """
     log = access_log()
     name = f"test_json_{BLS_TASK}.json"
@@ -65,6 +66,8 @@ def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[
     eo = emulator.eo_task(files, id=EO_TASK, checksums=True, ready_after=ready_after, starts="asked")
     tiles = {f"ndvi_{n // 6}_{n % 6}.tif": geotiff(64, 64, seed=n, tile=64) for n in range(24)}
     mosaic = emulator.eo_task(tiles, id=EO_MOSAIC, checksums=True, ready_after=ready_after, starts="asked")
+    scenes = {"scene_1.tif": geotiff(256, 256, seed=1), "scene_1.json": b'{"cloud_cover": 0.04}'}
+    emulator.market_order(scenes, id=MARKET_ORDER, ready_after=ready_after, starts="asked")
     return bls, eo, mosaic
 
 
@@ -76,7 +79,7 @@ def how_to(server: EmulatorServer) -> str:
     variables = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in server.environment().items())
     return (
         f"Serving the services at {server.base_url}; Ctrl-C ends it.\n\n"
-        f"BLS task  {BLS_TASK}\nEO tasks  {EO_TASK}, {EO_MOSAIC}\n\n"
+        f"BLS task  {BLS_TASK}\nEO tasks  {EO_TASK}, {EO_MOSAIC}\nEO order  {MARKET_ORDER}\n\n"
         f"Connections, for Airflow's environment:\n\n{variables}\n\n"
         f"The same for `airflow connections import`:\n\n{json.dumps(server.airflow_connections(), indent=2)}\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,8 @@ from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Stop
+
+log = logging.getLogger(__name__)
 
 # Enough to tell a page in the file's place; a host that knows no ranges is left after as much.
 _SAMPLE = 8192
@@ -52,6 +55,7 @@ class HostNames:
         listing = self._list_files()
         unknown = [file for file in listing.files if file.is_named_by_host and file.name not in self._names]
         if unknown and listing.is_ready:
+            log.info("Task %s: asking the file host what %d files are called", listing.remote_task_id, len(unknown))
             self._ask_all(unknown, LinkSource(listing, self._list_files))
         files = tuple(
             replace(file, name=self._names.get(file.name, file.name)) if file.is_named_by_host else file

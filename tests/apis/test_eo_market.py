@@ -61,7 +61,8 @@ def test_links_come_in_order_and_are_named_by_their_host() -> None:
         ("https://h/a?id=%2e%2e%2fx", "../x"),  # judged later, as every name is
         ("https://h", "h"),
         ("https://[", "["),
-        ("?", ""),
+        ("?", "file"),
+        ("https://h/a.tif%3Fsign%3Dgeheim", "a.tif"),
     ],
 )
 def test_what_stays_of_a_link_tells_it_from_others(url: str, name: str) -> None:

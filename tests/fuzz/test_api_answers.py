@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_taskdl.apis.base import Answer, Call
 from airflow_provider_taskdl.apis.bls import BlsApi, DownloadTask, DownloadTaskPage
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
+from airflow_provider_taskdl.apis.eo_market import EoMarketApi
 from airflow_provider_taskdl.exceptions import TaskApiError
 from airflow_provider_taskdl.listing import FileListing, TaskStatus
 from tests.canary import CANARY
@@ -33,13 +34,19 @@ EO_BODIES: list[Any] = [
     {"code": 200, "data": {"taskStatus": 4, "taskItems": [{"algorithmName": "NDVI", "status": "FAILED"}]}},
     {"code": 500, "message": f"see {LINK}", "data": None},
 ]
-_bls, _eo = BlsApi(), EoAnalysisApi()
+MARKET_BODIES: list[Any] = [
+    {"code": 200, "message": "OK", "data": {"status": 2, "downloadUrls": [LINK, f"{LINK}&id=7"]}},
+    {"code": 200, "data": {"status": 6, "downloadUrls": None}},
+    {"code": 400, "message": f"Order not found: {LINK}", "data": None},
+]
+_bls, _eo, _market = BlsApi(), EoAnalysisApi(), EoMarketApi()
 BLS_CALLS: list[Call[Any]] = [
     _bls.list_files(UUID), _bls.get_status(UUID), _bls.describe_download_task(UUID), _bls.list_download_tasks(),
     _bls.create_download_task(log_store_name="l", query_start_time="2025-01-01", query_end_time="2025-01-02"),
     _bls.delete_download_task(UUID), _bls.probe(),
 ]  # fmt: skip
 EO_CALLS: list[Call[Any]] = [_eo.list_files("7"), _eo.get_status("7"), _eo.probe()]
+MARKET_CALLS: list[Call[Any]] = [_market.list_files("7"), _market.get_status("7"), _market.probe()]
 
 POISON: list[Any] = [
     None, True, False, 0, -1, 3, 2**31, 2**53 + 1, 2**63, 2**64, 10**400, -(10**400), 1.5, 1e308, float("inf"),
@@ -193,6 +200,18 @@ def test_any_answer_of_bls_is_understood_or_refused(
     body=Several(bodies(EO_BODIES), 4),
 )
 def test_any_answer_of_the_analysis_platform_is_understood_or_refused(
+    call: Call[Any], status: int, headers: dict[str, str], body: bytes
+) -> None:
+    read(call, Answer(status, headers, body))
+
+
+@family(
+    call=every(*MARKET_CALLS),
+    status=Several(_statuses, 2),
+    headers=Several(_headers, 2),
+    body=Several(bodies(MARKET_BODIES), 4),
+)
+def test_any_answer_of_the_market_is_understood_or_refused(
     call: Call[Any], status: int, headers: dict[str, str], body: bytes
 ) -> None:
     read(call, Answer(status, headers, body))
