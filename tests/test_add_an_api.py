@@ -55,6 +55,7 @@ RENAMED = {
     '_token_fields("X-API-Key", "")': "TOKEN",
     "**_SHARED_FIELDS": "**SHARED",
     "_MARKET": '"Acme tiles"',
+    "_PORT": '"443"',
 }
 INFO_MODULE = """
 from airflow_provider_taskdl.get_provider_info import get_provider_info as ours
