@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
@@ -45,6 +46,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     operator work with it unchanged.
 
     :param conn_id: The Airflow connection.
+    :ivar unknown_extras: Names in the connection's extra that mean nothing, once ``access`` was asked for.
+    :ivar remarks: What a task's log warns of in the connection, likewise.
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
@@ -57,7 +60,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     def __init__(self, conn_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.conn_id = conn_id or self.default_conn_name
-        self._unknown_extras: list[str] = []
+        self.unknown_extras: list[str] = []
+        self.remarks: list[str] = []
         self._exchange = Exchange()
 
     @abstractmethod
@@ -82,12 +86,11 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         """
         problem: ConnectionConfigError
         try:
-            extras, self._unknown_extras = read_extras(self.connection.extra, self.extras_model)
+            extras, self.unknown_extras = read_extras(self.connection.extra, self.extras_model)
             access = self.make_access(self.connection, extras)
-            if access.base_url.startswith("http://") and not is_loopback(access.host):
-                self.log.warning("Connection %s talks to its service without encryption (http://)", self.conn_id)
-            if self._unknown_extras:
-                self.log.warning("Connection %s: %s", self.conn_id, self._unknown_text())
+            self.remarks = list(self._remarks_on(access))
+            for remark in self.remarks:
+                self.log.warning("Connection %s: %s", self.conn_id, remark)
             return access
         except ConnectionConfigError as error:
             problem = error
@@ -131,16 +134,24 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         :returns: Whether it works, and a sentence for the connection form; never a secret.
         """
         try:
-            access = self.access
-            if self._unknown_extras:
-                return False, self._unknown_text()
+            _ = self.access
+        except ConnectionConfigError as error:
+            # Airflow's button tests under a made-up id, which says nothing to whoever presses it.
+            return False, str(error).removeprefix(self._place)
+        return (False, self._unknown_text()) if self.unknown_extras else self.try_credentials()
+
+    def try_credentials(self) -> tuple[bool, str]:
+        """Ask the service for something harmless and tell whether it took the credentials.
+
+        :returns: Whether it did, and a sentence for people; never a secret.
+        """
+        try:
             self.run(self.api.probe())
         except AuthenticationError as error:
             return False, f"The service can be reached; it refused the credentials. {error}"
         except TaskDownloadError as error:
-            # Airflow's button tests under a made-up id, which says nothing to whoever presses it.
             return False, str(error).removeprefix(self._place)
-        return True, f"{self.api.service} at {access.host} accepts the credentials."
+        return True, f"{self.api.service} at {self.access.host} accepts the credentials."
 
     def run(self, call: Call[T]) -> T:
         """Send one call and return what its answer means.
@@ -283,9 +294,15 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     def _place(self) -> str:
         return f"connection {self.conn_id!r}: "
 
+    def _remarks_on(self, access: Access) -> Iterator[str]:
+        if access.base_url.startswith("http://") and not is_loopback(access.host):
+            yield "it talks to its service without encryption (http://)"
+        if self.unknown_extras:
+            yield self._unknown_text()
+
     def _unknown_text(self) -> str:
         known = ", ".join(sorted(self.extras_model.model_fields))
-        return f"unknown in the connection's extra: {', '.join(self._unknown_extras)} (known: {known})"
+        return f"unknown in the connection's extra: {', '.join(self.unknown_extras)} (known: {known})"
 
 
 def task_hook(conn_id: str) -> TaskApiHook:

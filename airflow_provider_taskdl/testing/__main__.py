@@ -22,12 +22,13 @@ EO_MOSAIC = "12346"
 MARKET_ORDER = "20260101"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None, prog: str = "python -m airflow_provider_taskdl.testing") -> None:
     """Serve until interrupted.
 
     :param arguments: The command line; by default this process's own.
+    :param prog: How this program was called.
     """
-    options = _parser().parse_args(arguments)
+    options = parser(prog).parse_args(arguments)
     emulator = Emulator(
         eo_prefix=options.eo_prefix,
         link_seconds=options.link_seconds,
@@ -85,31 +86,35 @@ def how_to(server: EmulatorServer) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m airflow_provider_taskdl.testing",
-        description=(__doc__ or "").strip(),
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return what reads the command line.
+
+    :param prog: How this program was called.
+    """
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="Both services on this machine, with example tasks; runs until Ctrl-C.",
         epilog=rules.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
-    parser.add_argument("--port", type=int, default=8099, help="port; 0 for any free one (default %(default)s)")
-    parser.add_argument(
+    made.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
+    made.add_argument("--port", type=int, default=8099, help="port; 0 for any free one (default %(default)s)")
+    made.add_argument(
         "--ready-after", type=float, default=0, metavar="SECONDS", help="a task's time from its first question to done"
     )
-    parser.add_argument(
+    made.add_argument(
         "--link-seconds", type=int, default=300, metavar="SECONDS", help="life of a link (default %(default)s)"
     )
-    parser.add_argument("--eo-prefix", default="", metavar="PATH", help="path prefix of the analysis platform")
-    parser.add_argument(
+    made.add_argument("--eo-prefix", default="", metavar="PATH", help="path prefix of the analysis platform")
+    made.add_argument(
         "--no-status", dest="status_endpoint", action="store_false", help="the services cannot tell a task's state"
     )
-    parser.add_argument(
+    made.add_argument(
         "--fault", type=_rule, action="append", default=[], metavar="RULE", help="what goes wrong; may be repeated"
     )
-    parser.add_argument("--certfile", type=Path, help="certificate chain for https (PEM)")
-    parser.add_argument("--keyfile", type=Path, help="its private key (PEM)")
-    return parser
+    made.add_argument("--certfile", type=Path, help="certificate chain for https (PEM)")
+    made.add_argument("--keyfile", type=Path, help="its private key (PEM)")
+    return made
 
 
 def _rule(text: str) -> rules.Rule:

@@ -41,11 +41,15 @@ class Progress:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
+    @property
+    def share(self) -> float | None:
+        """How much has come, 0 to 1, or ``None`` while the total is not known."""
+        return min(self._bytes / self._total, 1.0) if self._total else None
+
     def due_line(self) -> str | None:
         """Return a line if it is time for one: every 10 seconds and every 10 %."""
         now = time.monotonic()
-        share = self._bytes / self._total if self._total else 0.0
-        step = int(share / _STEP)
+        step = int((self.share or 0.0) / _STEP)
         if now - self._last_line < (1.0 if step > self._last_step else _SECONDS_BETWEEN_LINES):
             return None
         self._last_line, self._last_step = now, step
@@ -55,8 +59,8 @@ class Progress:
         """Return one line: files, bytes, per cent, speed and the time that is left."""
         speed = self._bytes / max(self.seconds, 0.001)
         parts = [f"{self._done} of {self._files} files", human_bytes(self._bytes)]
-        if self._total:
-            parts[-1] += f" of {human_bytes(self._total)} ({min(self._bytes / self._total, 1.0):.0%})"
+        if self._total and (share := self.share) is not None:
+            parts[-1] += f" of {human_bytes(self._total)} ({share:.0%})"
         parts.append(f"{speed / 1e6:.1f} MB/s")
         if self._total and self._bytes and speed:
             parts.append(f"{max(self._total - self._bytes, 0) / speed:.0f} s left")

@@ -1,0 +1,1 @@
+"""Connections and tasks from a terminal."""

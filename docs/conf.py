@@ -1,0 +1,37 @@
+"""The site: pages in Markdown, the reference from docstrings; nothing is fetched, neither now nor by readers."""
+
+import logging
+import os
+import tempfile
+
+# Airflow writes its configuration where it is imported from.
+os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+
+from airflow_provider_taskdl import __version__
+
+project = "airflow-provider-taskdl"
+project_copyright = "the authors, Apache License 2.0"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_heading_anchors = 4
+# Pages that are not there yet have their place in the tables of contents.
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in str(record.msg))
+
+nitpicky = True
+# Names that others define, and what is behind ours but not part of the reference.
+nitpick_ignore_regex = [("py:.*", ".*")]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+
+html_theme = "furo"
+html_title = "airflow-provider-taskdl"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+pygments_style = "friendly"
