@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench bench-kills bench-waiting import-time build clean docs fuzz services
+.PHONY: help venv demo standalone test check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-kills: $(VENV)/.dev  ## Kill transfers at random moments and count what co
 
 bench-waiting: $(VENV)/.dev  ## Measure thousands of waiting tasks and write docs/waiting.md; ARGS="--quick", "--runs 3"
 	$(BIN)/python -m benchmarks.waiting $(ARGS)
+
+bench-workers: $(VENV)/.dev  ## Measure two Celery workers against one and write docs/workers.md; ARGS="--quick", "--runs 1"
+	$(BIN)/python -m benchmarks.workers $(ARGS)
 
 docs: $(VENV)/.dev  ## Build the documentation into build/site; wants Python 3.11 or later
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/site

@@ -1,4 +1,4 @@
-"""What the benchmarks say of kills: numbers from the results, and no uploads only where there are none."""
+"""What the benchmarks say: numbers from the results, and no uploads after a kill only where there are none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks import kills, report
+from benchmarks import kills, report, workers
 from tests.s3 import KEY, SECRET, S3Server, s3_server, uploads_in
 
 __all__ = ["s3_server"]
@@ -50,3 +50,27 @@ def test_a_refusal_is_not_taken_for_no_uploads_after_a_kill(
     monkeypatch.setattr(kills, "SECRET_KEY", SECRET)
     monkeypatch.setattr(kills, "BUCKET", s3_server.bucket())
     assert kills._uploads(job) == []
+
+
+def test_the_page_on_workers_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "DOCUMENT", tmp_path / "document")
+    rows = [{"workers": count, "seconds": seconds} for count, seconds in ((1, 40), (1, 44), (1, 60), (2, 20), (2, 22))]
+    about = {"when": "2026-01-01", "cores": 3, "processor": "p", "memory_gib": 5, "versions": {"celery": "5"}}
+    results = {**about, "files": 32, "mib": 4, "rate": 0.5, "rows": rows}
+    assert workers.ratio(results) == pytest.approx(44 / 21)
+    workers.write(results)
+    written = (tmp_path / "document").read_text()
+    assert "{{" not in written
+    assert "| 1 | 44.0 | 2.91 | 1.00 | 64.0 |" in written
+    assert "| 2 | 21.0 | 6.10 | 2.10 | 32.0 |" in written
+    assert "32 files of 4 MiB" in written
+    assert "medians of 3 runs" in written
+
+
+def test_a_run_lasts_from_the_first_start_to_the_last_end() -> None:
+    def task(host: str, start: int, end: int) -> dict[str, Any]:
+        day = "2026-01-01T00:00"
+        return {"hostname": host, "start_date": f"{day}:{start:02}Z", "end_date": f"{day}:{end:02}.500000Z"}
+
+    span = workers._span([task("b", 3, 9), task("a", 1, 4), task("a", 5, 11), task("b", 10, 12)])
+    assert span == {"seconds": 11.5, "each": 5.0, "shards": {"a": 2, "b": 2}}

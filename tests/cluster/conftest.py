@@ -20,7 +20,7 @@ SECRETS = {"secret_access_key": "CANARYsecretAccessKey0000000/+==", "token": "CA
 SETTINGS = {
     # As many as two workers take: what is queued is on its way to one, and lost if it does not begin.
     "AIRFLOW__CORE__PARALLELISM": str(2 * CONCURRENCY),
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "180",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "5",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",

@@ -97,6 +97,40 @@ def sent_credentials(emulator: Emulator) -> set[str]:
     return {seen.headers["authorization"] for seen in emulator.seen() if "authorization" in seen.headers}
 
 
+def test_what_shards_bring_from_two_workers_is_what_one_task_brings(
+    running: Cluster, emulated: EmulatorServer, tmp_path: Path
+) -> None:
+    emulator, deployment = emulated.emulator, running.deployment
+    contents: dict[str, Any] = {f"{number}.bin": Synthetic(200_000 * number + 1, number) for number in range(20)}
+    task = emulator.eo_task(contents, ready_after=NEVER)
+    spread = deployment.run("spread_over_8", remote_task_id=task.id, destination=str(tmp_path / "spread"))
+    states = [("running", host) for host in ("worker-1", "worker-2") for _ in range(CONCURRENCY)]
+    until(
+        lambda: sorted((shard["state"], str(shard["hostname"])) for shard in spread.tasks("download")) == states,
+        "the waiting of all shards, more than a worker has room for",
+    )
+    task.finish()
+    assert spread.ends() == "success"
+    assert {frozenset(asked.values()) for asked in ranges(emulator, task).values()} == {frozenset({1})}
+    whole = deployment.run("whole", remote_task_id=task.id, destination=str(tmp_path / "whole"))
+    assert whole.ends() == "success"
+
+    for file in task.files:
+        for folder in ("spread", "whole"):
+            assert (tmp_path / folder / file.name).read_bytes() == b"".join(file.content.blocks())
+    assert recorded(spread, "join", tmp_path / "spread") == recorded(whole, "download", tmp_path / "whole")
+
+
+def recorded(run: Run, task_id: str, folder: Path) -> list[dict[str, Any]]:
+    """Return what a run's manifest says, but for places and times."""
+    names = [Path(path).name for path in run.xcom(task_id)]
+    assert run.xcom(task_id) == [f"{folder.as_uri()}/{name}" for name in names]
+    (manifest,) = (path for path in (folder / "_taskdl").iterdir() if "shard" not in path.name)
+    files: list[dict[str, Any]] = json.loads(manifest.read_bytes())["files"]
+    assert [file["path"] for file in files] == run.xcom(task_id)
+    return [{k: v for k, v in file.items() if k not in ("path", "time", "stored_version")} for file in files]
+
+
 def test_fifty_runs_outlive_a_triggerer_and_a_worker(
     running: Cluster, emulated: EmulatorServer, links: set[str], s3_server: S3Server
 ) -> None:
