@@ -204,4 +204,4 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
     assert all(day.task.id in dump for day in runs for dump in dumps)
     assert len(links) > 4 * DAYS
     secrets: set[Any] = {*links, *SECRETS.values(), SECRET, *sent_credentials(emulator)}
-    assert_canary_free(*dumps, airflow.home / "logs", secrets=secrets)
+    assert_canary_free(*dumps, airflow.home / "logs", *airflow.home.glob("*.log"), secrets=secrets)
