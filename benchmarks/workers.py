@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
@@ -52,6 +53,7 @@ def main() -> None:
         "when": f"{datetime.now(timezone.utc):%Y-%m-%d}",
         **machine(*_PACKAGES),
         **{name: getattr(options, name) for name in ("files", "mib", "rate")},
+        "load": round(os.getloadavg()[0], 1),  # of others: each start of a task competes with it
         "rows": _measure(options),
     }
     if not options.quick:
@@ -144,7 +146,7 @@ def write(results: dict[str, Any]) -> None:
     runs = sum(row["workers"] == 1 for row in results["rows"])
     about = (
         f"{results['cores']} cores ({results['processor']}), {results['memory_gib']} GiB of memory, {results['when']}; "
-        f"medians of {runs} runs; {versions}"
+        f"load average of other work before it began: {results['load']}; medians of {runs} runs; {versions}"
     )
     text = TEMPLATE.read_text()
     for mark, value in {

@@ -56,7 +56,7 @@ def test_the_page_on_workers_says_what_was_measured(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(workers, "DOCUMENT", tmp_path / "document")
     rows = [{"workers": count, "seconds": seconds} for count, seconds in ((1, 40), (1, 44), (1, 60), (2, 20), (2, 22))]
     about = {"when": "2026-01-01", "cores": 3, "processor": "p", "memory_gib": 5, "versions": {"celery": "5"}}
-    results = {**about, "files": 32, "mib": 4, "rate": 0.5, "rows": rows}
+    results = {**about, "files": 32, "mib": 4, "rate": 0.5, "load": 0.1, "rows": rows}
     assert workers.ratio(results) == pytest.approx(44 / 21)
     workers.write(results)
     written = (tmp_path / "document").read_text()
