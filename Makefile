@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services
+.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emula
 
 test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; choose with ARGS="2.11 3.3/3.13"
+	$(BIN)/python scripts/compat.py $(ARGS)
+
+compat-oldest: $(VENV)/.dev  ## The oldest Airflow in short
+	$(BIN)/python scripts/compat.py --quick
 
 services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm)
 	apt-get -q update
@@ -60,7 +66,7 @@ build: $(VENV)/.dev  ## Build wheel and sdist into dist/
 	$(BIN)/python -m build
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) .services .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-compat .services .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps: what is installed already is not looked at again until the lists of packages change.
 $(VENV)/.runtime: pyproject.toml constraints.txt

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 
+from airflow.providers.common.compat.sdk import Param, dag  # in Airflow 3 also: airflow.sdk
 from airflow.providers.http.operators.http import HttpOperator
-from airflow.sdk import Param, dag
 
 from airflow_provider_taskdl.auth import BceAuth
 

@@ -15,7 +15,12 @@ from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.providers.common.compat.sdk import (  # in Airflow 3 also: airflow.sdk
+    ObjectStoragePath,
+    Param,
+    dag,
+    task,
+)
 
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
@@ -23,8 +28,9 @@ from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 
 CONN_ID = "baidu_bls_default"
 DESTINATION = "{{ var.value.get('taskdl_destination', 'file:///tmp/taskdl') }}"
-# Seen from the run's own date, so that a run that is repeated later exports the same day again.
-YESTERDAY = "{{ macros.ds_add(dag_run.run_after | ds, -1) }}"
+# Seen from the run's own date, so that a run that is repeated later exports the same day again. (Airflow 2
+# has no `run_after`.)
+YESTERDAY = "{{ macros.ds_add(dag_run.run_after | default(data_interval_end) | ds, -1) }}"
 
 
 @dag(
@@ -75,7 +81,7 @@ def bls_log_export() -> None:
         errors = 0
         for path in paths:
             with ObjectStoragePath(path).open() as log:
-                for line in log:
+                for line in iter(log.readline, ""):
                     record = json.loads(line)
                     hours[record["time"][11:13]] += 1
                     errors += record["status"] >= 500

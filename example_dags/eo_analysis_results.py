@@ -16,7 +16,13 @@ import struct
 from array import array
 from typing import Any
 
-from airflow.sdk import AssetAlias, ObjectStoragePath, Param, dag, task
+from airflow.providers.common.compat.sdk import (  # in Airflow 3 also: airflow.sdk
+    AssetAlias,
+    ObjectStoragePath,
+    Param,
+    dag,
+    task,
+)
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor

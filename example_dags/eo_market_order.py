@@ -12,7 +12,12 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.providers.common.compat.sdk import (  # in Airflow 3 also: airflow.sdk
+    ObjectStoragePath,
+    Param,
+    dag,
+    task,
+)
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 

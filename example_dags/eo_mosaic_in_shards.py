@@ -14,7 +14,13 @@ import hashlib
 import json
 from typing import Any
 
-from airflow.sdk import AssetAlias, ObjectStoragePath, Param, dag, task
+from airflow.providers.common.compat.sdk import (  # in Airflow 3 also: airflow.sdk
+    AssetAlias,
+    ObjectStoragePath,
+    Param,
+    dag,
+    task,
+)
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator, shards
 from airflow_provider_taskdl.operators.join import JoinManifestsOperator

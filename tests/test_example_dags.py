@@ -22,11 +22,14 @@ import rasterio
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_MOSAIC, EO_TASK, MARKET_ORDER, add_example_tasks
+from tests.airflow_versions import AIRFLOW, ASSET, DAG_BAG, since
 
 FOLDER = Path(__file__).parent.parent / "example_dags"
-DAGS = sorted(path.stem for path in FOLDER.glob("*.py"))
+# What needs a newer Airflow than others: a timetable of its SDK.
+LATER = {"bls_log_archive": (3, 2)}
+DAGS = sorted(path.stem for path in FOLDER.glob("*.py") if LATER.get(path.stem, AIRFLOW) <= AIRFLOW)
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @dataclass
@@ -45,17 +48,20 @@ def runs(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     emulator = Emulator(ready_after=2)
     add_example_tasks(emulator, ready_after=2)
     done = Runs(emulator, folder / "store", {}, {})
+    if AIRFLOW < (3, 0):  # `dags test` needs what the scheduler would have written down of the DAGs' aliases
+        env = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER)}
+        subprocess.run([sys.executable, "-m", "airflow", "dags", "reserialize"], env=env, check=True)
     with EmulatorServer(emulator) as server:
         # Side by side, each with a database of its own.
         processes = {dag_id: start(dag_id, folder, server) for dag_id in DAGS}
         for dag_id, process in processes.items():
-            output, _ = process.communicate(timeout=240)
+            output, _ = process.communicate(timeout=500)
             assert process.returncode == 0, output
             database = sqlite3.connect(folder / dag_id / "airflow.db")
-            for task_id, key, value in database.execute("SELECT task_id, key, value FROM xcom"):
-                done.xcoms.setdefault(dag_id, {}).setdefault(task_id, {})[key] = json.loads(str(value))
+            for task_id, key, value in database.execute("SELECT task_id, key, CAST(value AS TEXT) FROM xcom"):
+                done.xcoms.setdefault(dag_id, {}).setdefault(task_id, {})[key] = json.loads(value)
             events = database.execute(
-                "SELECT asset.uri, e.extra FROM asset_event e JOIN asset ON asset.id = e.asset_id "
+                f"SELECT {ASSET}.uri, e.extra FROM {ASSET}_event e JOIN {ASSET} ON {ASSET}.id = e.{ASSET}_id "
                 "WHERE e.source_dag_id = 'eo_analysis_results'"  # other tests share the database
             )
             done.events |= {uri: json.loads(extra) for uri, extra in events}
@@ -90,11 +96,13 @@ def original(runs: Runs, service: Any, task_id: str, name: str) -> bytes:
 
 def test_all_of_them_parse(airflow_db: None) -> None:
     code = (
-        "import json, sys; from airflow.dag_processing.dagbag import DagBag; bag = DagBag(sys.argv[1]); "
+        f"import json, sys; from {DAG_BAG} import DagBag; bag = DagBag(sys.argv[1]); "
         "print(json.dumps([sorted(bag.dags), bag.import_errors]))"
     )
     said = subprocess.run([sys.executable, "-c", code, str(FOLDER)], capture_output=True, text=True, check=True)
-    assert json.loads(said.stdout.splitlines()[-1]) == [DAGS, {}]
+    dags, errors = json.loads(said.stdout.splitlines()[-1])
+    assert dags == DAGS
+    assert {Path(path).stem for path in errors} == {name for name in LATER if name not in DAGS}, errors
 
 
 def test_bls_log_export(runs: Runs) -> None:
@@ -122,6 +130,7 @@ def test_bls_log_export(runs: Runs) -> None:
         assert abs(value - np.percentile(times, 95)) <= 1
 
 
+@since(3, 2, "its timetable is not in the SDK")
 def test_bls_log_archive(runs: Runs) -> None:
     tasks = runs.xcoms["bls_log_archive"]
     (path,) = tasks["download"]["return_value"]

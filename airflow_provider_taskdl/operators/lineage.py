@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from airflow.providers.common.compat.sdk import Asset, AssetAlias, get_hook_lineage_collector
+from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector  # the SDK's knows no assets on 2.x
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -42,7 +43,7 @@ def announce(
     events: dict[str, dict[str, Any]] = {
         uri: {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome} for uri, entry in files.items()
     }
-    collector = get_hook_lineage_collector()
+    collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
     for uri, facts in events.items() if source is not None else ():
         collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
     aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]

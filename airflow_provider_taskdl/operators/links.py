@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
@@ -23,8 +24,18 @@ class DestinationLink(BaseOperatorLink):
         :param operator: The operator.
         :param ti_key: Which run of it.
         """
-        destination = str(getattr(operator, "destination", None) or "")
+        # In Airflow 2 it is the web server that asks, and its operator's templates are as they were written.
+        destination = getattr(operator, "destination", None) if AIRFLOW_V_3_0_PLUS else _written_to(ti_key)
+        destination = str(destination or "")
         return browse_url(destination) if destination.strip() else ""
+
+
+def _written_to(ti_key: TaskInstanceKey) -> str:
+    """Return where a task of Airflow 2 has written, by the path of its manifest."""
+    from airflow.providers.common.compat.sdk import XCom
+
+    manifest = XCom.get_value(ti_key=ti_key, key="manifest")
+    return str(manifest or "").rpartition("/_taskdl/")[0]
 
 
 def browse_url(destination: str) -> str:

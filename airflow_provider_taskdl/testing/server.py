@@ -12,9 +12,14 @@ import time
 from types import TracebackType
 from typing import Any
 
-import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+try:
+    import uvicorn
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError as error:  # Airflow 2 does not bring them
+    raise ImportError(
+        f"{error.name} is missing; the emulator needs: pip install 'airflow-provider-taskdl[testing]'", name=error.name
+    ) from error
 
 from airflow_provider_taskdl.testing.app import make_app
 from airflow_provider_taskdl.testing.delivery import TRANSPORT

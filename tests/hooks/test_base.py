@@ -34,6 +34,7 @@ from airflow_provider_taskdl.hooks.exchange import MAX_ANSWER_BYTES
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.listing import FileListing, TaskState
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
+from tests.airflow_versions import AIRFLOW
 from tests.hooks.twins import list_async, list_sync
 from tests.hooks.wire import transport
 
@@ -346,7 +347,10 @@ def test_plain_http_that_stays_on_this_machine_is_not_warned_of(
         ({}, _json({}, 404), False, "no such API"), ({}, _json({}, 429), False, "fewer requests"),
         ({"extra": {"zeta": 1}}, _json({"code": 404}), False, "zeta.*known: allowed_link_hosts"),
         # Airflow's button tests under an id of its own making: that is not shown.
-        ({"extra": "[1]"}, None, False, "^the connection's extra is not a JSON object"),
+        pytest.param(
+            {"extra": "[1]"}, None, False, "^the connection's extra is not a JSON object",
+            marks=pytest.mark.skipif(AIRFLOW == (3, 0), reason="Airflow 3.0 finds no connection with such an extra"),
+        ),
         ({"password": None}, None, False, "^Password .the API token. is empty"),
     ],
 )  # fmt: skip

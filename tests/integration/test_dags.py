@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from airflow_provider_taskdl.testing import Content, Emulator, Status, Synthetic, Task
-from tests.integration.conftest import Run
+from tests.airflow_versions import AIRFLOW
+from tests.integration.conftest import Run, link_of
 from tests.s3 import S3Server
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -154,6 +155,17 @@ def test_the_second_try_fetches_only_what_the_first_did_not(
     assert [file[0] for file in run.xcom["read"]["return_value"]] == [300_000, 0, 4]
 
 
+def test_between_tries_the_memory_is_airflows_where_it_has_one(
+    taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path
+) -> None:
+    task = _task(taskdl_emulator, "eo")
+    taskdl_emulator.fault("file:empty.bin", Status(403))
+    run = run_dag("eo_poke", remote_task_id=task.id, destination=str(tmp_path))
+    assert run.tasks["download"] == ("failed", 2)
+    assert [taskdl_emulator.count("file", name) for name in ("z first.tif", "ü #1 100%.csv")] == [1, 1]
+    assert (tmp_path / "_taskdl" / f"{task.id}.partial.json").exists() is (AIRFLOW < (3, 3))
+
+
 @pytest.mark.parametrize("way", WAYS[:3])
 def test_a_task_that_failed_fails_the_sensor_without_a_retry(
     taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path, way: str
@@ -178,7 +190,7 @@ def test_a_task_that_failed_fails_the_operator_without_a_retry(
 def test_the_tasks_page_has_a_link_to_the_files(taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path) -> None:
     task = _task(taskdl_emulator, "bls")
     run = run_dag("bls_poke", remote_task_id=task.id, destination=f"{tmp_path}/a b")
-    assert run.xcom["download"]["_link_DestinationLink"] == f"file://{tmp_path}/a%20b"
+    assert link_of("bls_poke", run, "download", "Destination") == f"file://{tmp_path}/a%20b"
 
 
 def test_an_analysis_is_made_once_and_its_files_are_brought(

@@ -15,6 +15,7 @@ from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
+from tests.airflow_versions import conn_id_of
 
 MIB = 1024 * 1024
 NAMES = [
@@ -79,7 +80,7 @@ def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
     assert isinstance(destination.store, S3Store)
     assert f"s3://store@{destination.store.bucket}/{destination.store.prefix}x" == path
     assert destination.path_of("x") == path
-    assert ObjectStoragePath(destination.path_of("x")).conn_id == "store"
+    assert conn_id_of(ObjectStoragePath(destination.path_of("x"))) == "store"
 
 
 @pytest.mark.usefixtures("store_connection")
@@ -98,7 +99,7 @@ def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) 
     place = where.partition("://")[2].rpartition("@")[2]
     assert path.path == f"{place}/{name}"
     assert str(path) == destination.path_of(name)
-    assert str(ObjectStoragePath(where, conn_id=path.conn_id) / name) == destination.path_of(name)
+    assert str(ObjectStoragePath(where, conn_id=conn_id_of(path)) / name) == destination.path_of(name)
 
 
 @pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])

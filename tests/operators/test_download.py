@@ -13,6 +13,7 @@ from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskDownload
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.testing import Body, Corrupt, Cut, DeclareSize, Drip, Emulator, Fault, Hide, Status
+from tests.airflow_versions import since
 from tests.running import make_context, outcome, run, until
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -290,6 +291,7 @@ def test_the_hook_is_closed_however_it_ends(
     assert len(closed) == 3
 
 
+@since(3, 0, "it runs operators in the main thread only")
 def test_a_kill_ends_the_transfer_and_shows_nothing_half_written(taskdl_emulator: Emulator, tmp_path: Path) -> None:
     task = taskdl_emulator.eo_task({"small": b"1", "big": b"x" * 3_000_000})
     taskdl_emulator.fault("file:big", Drip(rate=100_000))

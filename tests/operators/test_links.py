@@ -8,6 +8,7 @@ import pytest
 from airflow_provider_taskdl.get_provider_info import get_provider_info
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.operators.links import DestinationLink, browse_url
+from tests.airflow_versions import since
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def test_the_link_leads_to_the_destination_and_names_no_connection(destination: 
     assert browse_url(destination) == url
 
 
+@since(3, 0, "it is the web server that asks for the link")
 @pytest.mark.parametrize(("destination", "url"), [("/data", "file:///data"), (None, ""), ("", ""), (" ", "")])
 def test_the_operators_link_is_empty_before_there_is_a_destination(destination: Any, url: str) -> None:
     key: Any = None

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout, ObjectStor
 from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.testing import Emulator, Fault, Status
+from tests.airflow_versions import since
 from tests.running import make_context, outcome, run, until
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -93,6 +94,7 @@ def test_an_event_that_is_not_understood_downloads_nothing(
     assert taskdl_emulator.count() == 0
 
 
+@since(3, 0, "it runs operators in the main thread only")
 def test_a_kill_ends_the_wait_for_links(taskdl_emulator: Emulator, tmp_path: Path) -> None:
     task = taskdl_emulator.eo_task(FILES, ready_after=60)
     operator, results = _operator(False, tmp_path, task.id, poll_interval=60.0), []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -194,3 +195,11 @@ def test_no_fault_of_the_emulator_itself_stays_hidden(
     taskdl_server.emulator.header_name = None  # type: ignore[assignment]
     assert httpx.get(f"{taskdl_server.base_url}/analysis/task/query/detailV2?id=1").status_code == 500
     assert "The emulator failed at GET /analysis/task/query/detailV2" in caplog.text
+
+
+@pytest.mark.parametrize("library", ["starlette.types", "uvicorn"])
+def test_what_is_missing_to_serve_is_named(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, "airflow_provider_taskdl.testing.server")
+    with pytest.raises(ImportError, match=r"airflow-provider-taskdl\[testing\]"):
+        importlib.import_module("airflow_provider_taskdl.testing.server")

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from airflow.providers.common.compat.sdk import BaseHook
-from airflow.sdk.serde import deserialize, serialize
 
 from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.hooks.base import TaskApiHook
@@ -20,6 +19,7 @@ from airflow_provider_taskdl.hooks.settings import ssl_context
 from airflow_provider_taskdl.testing import Emulator, Status
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from airflow_provider_taskdl.triggers.events import read_event
+from tests.airflow_versions import deserialize, serialize
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, AssetAlias, task
+from airflow.providers.common.compat.sdk import DAG, AssetAlias, task
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator, shards
 from airflow_provider_taskdl.operators.join import JoinManifestsOperator

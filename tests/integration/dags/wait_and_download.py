@@ -10,7 +10,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, AssetAlias, ObjectStoragePath, task
+from airflow.providers.common.compat.sdk import DAG, AssetAlias, ObjectStoragePath, task
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.operators.eo_analysis import EoCreateAnalysisTaskOperator
