@@ -18,6 +18,8 @@ myst_heading_anchors = 4
 # Pages that are not there yet have their place in the tables of contents.
 logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in str(record.msg))
 
+smartquotes = False  # messages are searched for as they are written
+
 nitpicky = True
 # Names that others define, and what is behind ours but not part of the reference.
 nitpick_ignore_regex = [("py:.*", ".*")]

@@ -111,6 +111,9 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         case ["make", *targets]:
             known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
             assert [target for target in targets if "=" not in target and target not in known] == []
+        case ["pip", "install", "-c", constraints, *what]:
+            assert (ROOT / constraints).exists()
+            check_command(["pip", "install", *what], monkeypatch)
         case ["pip", "install", *what]:
             assert {word for word in what if not word.startswith("-")} <= installable(), what
         case ["export", setting]:
