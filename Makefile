@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services
+.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services screenshots
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; ch
 
 compat-oldest: $(VENV)/.dev  ## The oldest Airflow in short
 	$(BIN)/python scripts/compat.py --quick
+
+screenshots: $(VENV)/.dev  ## Take the pictures of the UI in docs/images anew
+	TASKDL_SCREENSHOTS=1 $(BIN)/python -m pytest tests/ui
 
 services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm)
 	apt-get -q update
