@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+GCS := .venv-gcs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services screenshots
+.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services screenshots stores stores-gcs
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +18,7 @@ demo: $(VENV)/.runtime  ## Export, wait, download and verify, offline
 standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emulated services
 	$(BIN)/python scripts/standalone.py
 
-test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
+test: $(VENV)/.dev $(if $(ARGS),,stores-gcs)  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
 
 compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; choose with ARGS="2.11 3.3/3.13"
@@ -29,11 +30,19 @@ compat-oldest: $(VENV)/.dev  ## The oldest Airflow in short
 screenshots: $(VENV)/.dev  ## Take the pictures of the UI in docs/images anew
 	TASKDL_SCREENSHOTS=1 $(BIN)/python -m pytest tests/ui
 
-services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm)
+stores: $(VENV)/.dev stores-gcs  ## Run what is promised on every store: disk, S3, Azure, and Google's in its own environment
+	$(BIN)/python -m pytest tests/stores $(ARGS)
+
+stores-gcs: $(GCS)/.dev
+	TASKDL_STORES=gcs $(GCS)/bin/python -m pytest tests/stores $(ARGS)
+
+services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm), moto
 	apt-get -q update
 	DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends chromium postgresql redis-server \
 		$$(command -v npm >/dev/null || echo npm)
 	npm install --no-audit --no-fund --no-package-lock --prefix .services azurite@3
+	$(PYTHON) -m venv .services/moto
+	.services/moto/bin/python -m pip --disable-pip-version-check --quiet install 'moto[s3,server]>=5,<6'
 
 fuzz: $(VENV)/.dev  ## Fuzz for long; TASKDL_FUZZ_EXAMPLES=500000, TASKDL_FUZZ_SEED=7, ARGS="-k names"
 	TASKDL_FUZZ_EXAMPLES=$${TASKDL_FUZZ_EXAMPLES:-100000} TASKDL_FUZZ_SEED=$${TASKDL_FUZZ_SEED:-$$(date +%s)} \
@@ -69,7 +78,7 @@ build: $(VENV)/.dev  ## Build wheel and sdist into dist/
 	$(BIN)/python -m build
 
 clean:  ## Remove everything that make made
-	rm -rf $(VENV) .venv-compat .services .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(GCS) .venv-compat .services .demo airflow-home build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The stamps: what is installed already is not looked at again until the lists of packages change.
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -83,4 +92,9 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) install -c constraints.txt -e '.[s3]' --group dev
+	@touch $@
+
+$(GCS)/.dev: $(VENV)/.dev constraints-gcs.txt
+	@$(PYTHON) -m venv $(GCS)
+	$(BIN)/uv pip install --quiet --python $(GCS)/bin/python -c constraints-gcs.txt -e '.[gcs]' --group gcs
 	@touch $@

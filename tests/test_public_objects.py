@@ -193,9 +193,13 @@ SILENT = frozenset(
     transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer
     transfer.file_transfer.FileTransfer transfer.host_names.HostNames transfer.host_rules.HostRules
     transfer.job.DownloadJob transfer.progress.Progress
-    transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.journal.Journal
+    transfer.sinks.async_store.AsyncSink transfer.sinks.async_store.AsyncStore transfer.sinks.async_store.Body
+    transfer.sinks.azure.AzureStore transfer.sinks.azure_sink.AzureSink
+    transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.gcs.GcsStore transfer.sinks.gcs_sink.GcsSink
+    transfer.sinks.journal.Journal
     transfer.sinks.local.LocalSink transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink
-    transfer.sinks.object_store.ObjectStore transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
+    transfer.sinks.object_store.ObjectStore transfer.sinks.parted.PartedSink
+    transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
     transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Uploads
     """.split()  # noqa: SIM905
 )
@@ -217,6 +221,7 @@ HARMLESS = frozenset(
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
+    transfer.sinks.azure_sink.Left transfer.sinks.gcs_sink.Group
     """.split()  # noqa: SIM905
 )
 

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, ObjectStoragePath
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
+from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
+from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOCAL = ("", "file", "local")
 _S3 = ("s3", "s3a", "s3n")
+_AZURE = ("abfs", "abfss", "adl")
+_GCS = ("gs", "gcs")
 # What a connection's `service_config` can ask of s3fs and not of the client.
 _ONLY_S3FS = ("signer", "proxy-uri")
 # Besides letters and digits: what may stand in a URL's path as it is (RFC 3986 §3.3).
@@ -54,9 +58,15 @@ class Destination:
             elif whole.protocol in _S3 and (client := _s3_client(conn_id)) is not None:
                 bucket, _, prefix = path.partition("/")
                 self.store = S3Store(client, bucket, prefix)
+            elif whole.protocol in _AZURE and hasattr(whole.fs, "service_client"):
+                container, _, prefix = path.partition("/")
+                self.store = AzureStore(whole.fs, container, prefix)
+                self.account = whole.fs.service_client.account_name
+            elif whole.protocol in _GCS and hasattr(whole.fs, "_location"):
+                bucket, _, prefix = path.partition("/")
+                self.store = GcsStore(whole.fs, bucket, prefix)
             else:
                 self.store = ObjectStore(whole.fs, path)
-                self.account = getattr(getattr(whole.fs, "service_client", None), "account_name", None)
         except ConnectionConfigError:
             raise
         except ValueError:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
-from airflow_provider_taskdl.transfer.sinks import s3_sink
+from airflow_provider_taskdl.transfer.sinks import parted
 from airflow_provider_taskdl.transfer.stop import Stop
 from tests.faults.destinations import Bucket, Destination, Disk, InMemory
 from tests.faults.rows import PART
@@ -70,7 +70,7 @@ def destination(sink: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     split_finely(monkeypatch, PART)
-    monkeypatch.setattr(s3_sink, "_ONE_REQUEST", PART)
+    monkeypatch.setattr(parted, "ONE_REQUEST", PART)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from airflow_provider_taskdl.exceptions import DestinationExistsError, TransferE
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, IgnoreRange, Synthetic, Task
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
-from airflow_provider_taskdl.transfer.sinks import s3_sink, s3_uploads
+from airflow_provider_taskdl.transfer.sinks import parted, s3_uploads
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line
 from tests.s3 import S3Front, S3Server, Seen, s3_front, s3_server
 from tests.transfer.harness import Killed, job, killed, lists, split_finely
@@ -28,7 +28,7 @@ CONTENT = Synthetic(10 * LENGTH + 123, seed=3)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     split_finely(monkeypatch, LENGTH)
-    monkeypatch.setattr(s3_sink, "_ONE_REQUEST", LENGTH)
+    monkeypatch.setattr(parted, "ONE_REQUEST", LENGTH)
 
 
 @pytest.fixture

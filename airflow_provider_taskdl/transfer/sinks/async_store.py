@@ -1,0 +1,142 @@
+"""What stores have in common whose clients work on an event loop of their own, as those of fsspec do."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.transfer.sinks.base import Origin
+from airflow_provider_taskdl.transfer.sinks.parted import PartedSink
+
+T = TypeVar("T")
+
+# In an object's metadata: by which sink it came.
+MARK = "taskdl_upload"
+# What is given to the network at once.
+_SLICE = 256 * 1024
+
+
+class AsyncStore(ABC):
+    """A store that is asked from any thread.
+
+    :param loop: The loop that the client's connections belong to.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def call(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, T]], begun: Callable[[Future[T]], None] | None = None
+    ) -> T:
+        """Let the client work and wait for its answer.
+
+        :param name: The object that it is about, for people.
+        :param work: Asks for something.
+        :param begun: Told of the question, which it may cancel.
+        :raises DestinationError: The store refused, or the question was cancelled; ``code`` says what it answered.
+        """
+        try:
+            future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+            if begun is not None:
+                begun(future)
+            return future.result()
+        except CancelledError:
+            problem = DestinationError("the upload was given up", target=self.target(name))
+        except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
+            problem = self._as_error(error, self.target(name))
+        raise problem  # outside the handler: what it caught holds the request
+
+    @abstractmethod
+    def target(self, name: str) -> str:
+        """Return the address of an object, for people."""
+
+    @staticmethod
+    @abstractmethod
+    def _as_error(error: Exception, target: str) -> DestinationError:
+        """Return our word for a client's error; ``code`` says what the store answered."""
+
+
+class AsyncSink(PartedSink):
+    """A file on its way to such a store.
+
+    :param store: The destination.
+    :param name: The file's name there.
+    :param origin: Its version at the host.
+    :param facts: What :class:`PartedSink` asks for besides.
+    """
+
+    def __init__(self, store: AsyncStore, name: str, origin: Origin, **facts: Any) -> None:
+        super().__init__(store.target(name), origin, **facts)
+        self._asked: set[Future[Any]] = set()
+        self._hash = hashlib.sha256()
+        self._digest = (0, self._hash.hexdigest())
+        self._mark = uuid.uuid4().hex
+
+    def note(self, end: int, sha256: str) -> None:
+        """Remember the digest: the last one is the file's, and goes into its metadata."""
+        self._digest = (end, sha256)
+
+    def stop(self) -> None:
+        """End the requests that are sending bytes."""
+        super().stop()
+        for future in tuple(self._asked):
+            future.cancel()
+
+    def _append(self, offset: int, data: memoryview) -> None:
+        super()._append(offset, data)
+        self._hash.update(data)
+        self._digest = (self._position, self._hash.hexdigest())
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._hash = hashlib.sha256()
+
+    def _metadata(self, size: int) -> dict[str, str]:
+        """Return what the object is to bear: by which sink it came and, if that was seen, its sha256."""
+        end, digest = self._digest
+        return {MARK: self._mark, **({"sha256": digest} if end == size else {})}
+
+    def _may_be_cancelled(self, future: Future[Any]) -> None:
+        self._asked.add(future)
+        future.add_done_callback(self._asked.discard)
+        if self._stop.is_set():
+            future.cancel()
+
+
+class Body:
+    """Bytes that go out slice by slice and, if the client tries again, once more: nothing copies them as a whole.
+
+    :param data: The bytes.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self._data: memoryview | None = data
+
+    def take_back(self) -> None:
+        """Let no more of them go: whoever gave the bytes has other use for their place."""
+        self._data = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._slices()
+
+    async def _slices(self) -> AsyncIterator[bytes]:
+        at = 0
+        while self._data is not None and at < len(self._data):
+            part = bytes(self._data[at : at + _SLICE])
+            at += len(part)
+            yield part
+
+
+def version_of(origin: Origin) -> str:
+    """Return what stands for a file's version in the names of its parts.
+
+    What cannot be told from another version is nobody else's.
+    """
+    text = f"{origin.size}\n{origin.etag}\n{origin.modified}" if origin.is_certain else uuid.uuid4().hex
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

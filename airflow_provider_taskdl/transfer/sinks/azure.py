@@ -1,0 +1,186 @@
+"""Azure Blob Storage: blocks in any order and several at once, published in one step, resumable.
+
+Nothing shows under a blob's name until its list of blocks is committed. Azure keeps the blocks of an unfinished blob
+for a week and lists them, and a block's name is ours to choose: it tells to which version of the file it belongs, so
+that a later process on any machine can go on without a record of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.transfer.digest import Digests
+from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
+from airflow_provider_taskdl.transfer.sinks.azure_sink import AzureSink, Left, stored_as
+from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
+
+_MIB = 1024 * 1024
+_MAX_SMALL = 64 * _MIB
+# From so many names on, one listing costs less than a question for each.
+_LIST_FROM = 16
+_MAX_BLOCKS = 50_000
+_READ = 4 * _MIB
+_CLIENTS_LOG = "azure.core.pipeline.policies.http_logging_policy"
+_MISSING = frozenset({"BlobNotFound", "404"})
+
+
+class AzureStore(AsyncStore):
+    """A prefix in a container.
+
+    :param fs: The file system of the store's connection (adlfs), whose client and credentials are used.
+    :param container: The container.
+    :param prefix: What the blobs' names begin with, with or without a slash at its end.
+    """
+
+    def __init__(self, fs: Any, container: str, prefix: str) -> None:
+        prefix = prefix.strip("/")
+        super().__init__(fs.loop)
+        self._client = fs.service_client
+        # As Airflow's own hook for Azure has it: the client tells of each request in twenty lines of the task's log.
+        logging.getLogger(_CLIENTS_LOG).setLevel(os.environ.get("AZURE_HTTP_LOGGING_LEVEL", logging.WARNING))
+        self.container, self.prefix = container, f"{prefix}/" if prefix else ""
+
+    def prepare(self, needed: int) -> None:
+        """Do nothing: there are no directories, and a container that is missing is found out by the first question."""
+
+    def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
+        """Return those of ``names`` that are there."""
+        wanted = dict.fromkeys(names)
+        listed = {name for name in wanted if "/" not in name} if len(wanted) >= _LIST_FROM else set()
+        found = self.call("", lambda: self._list(listed)) if listed else {}
+        for name in wanted:
+            if name not in listed and (properties := self.head(name)) is not None:
+                found[name] = stored_as(properties)
+        return found
+
+    def open(
+        self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
+    ) -> AzureSink:
+        """Begin a file, or go on with one."""
+        length = max(part_size, -(-(origin.size or 0) // _MAX_BLOCKS))
+        version = version_of(origin)
+        left = self._left(name, version, max(length, longest or 0)) if origin.is_certain else None
+        return AzureSink(self, name, origin, version=version, part_size=length, replace=replace, left=left)
+
+    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+        """Return the digest of a blob's bytes."""
+        digests, position = Digests(announced or {}), 0
+        properties = self.head(name)
+        if properties is None:
+            raise DestinationError("the blob is not there any more", target=self.target(name))
+        condition = {"If-Match": properties.etag}
+        while position < properties.size:
+            content = self.call(name, partial(self._read, name, position, _READ, headers=condition))
+            digests.update(memoryview(content))
+            position += len(content)
+        digests.verify()
+        return digests.sha256
+
+    def settle(self, names: Iterable[str]) -> None:
+        """Do nothing: Azure forgets all loose blocks of a blob when one of its lists is committed."""
+
+    def read_small(self, name: str) -> bytes | None:
+        """Return a small blob's content, or ``None``."""
+        properties = self.head(name)
+        if properties is None or properties.size > _MAX_SMALL:
+            return None
+        return b"" if properties.size == 0 else self.call(name, lambda: self._read(name, 0, properties.size))
+
+    def small_names(self, start: str) -> Iterable[str]:
+        """Return the names of small blobs that begin so."""
+        return self.call(start, partial(self._begin_with, start))
+
+    def write_small(self, name: str, data: bytes) -> None:
+        """Write a small blob in one step."""
+        self.call(name, lambda: self.blob(name).upload_blob(data, length=len(data), overwrite=True))
+
+    def remove_small(self, name: str) -> None:
+        """Remove a small blob, if it is there."""
+        try:
+            self.call(name, lambda: self.blob(name).delete_blob())
+        except DestinationError as error:
+            if error.code not in _MISSING:
+                raise
+
+    def head(self, name: str) -> Any:
+        """Return what Azure says of a blob; ``None`` if there is none.
+
+        :raises DestinationError: The store refused, or the container does not exist.
+        """
+        try:
+            properties = self.call(name, lambda: self.blob(name).get_blob_properties())
+        except DestinationError as error:
+            if error.code in _MISSING:
+                return None
+            raise
+        return None if _is_folder(properties) else properties
+
+    def blob(self, name: str) -> Any:
+        """Return the client of one blob."""
+        return self._client.get_blob_client(self.container, self.prefix + name)
+
+    def target(self, name: str) -> str:
+        """Return the address of a blob, for people."""
+        return f"abfs://{self.container}/{self.prefix}{name}"
+
+    async def _begin_with(self, start: str) -> list[str]:
+        container = self._client.get_container_client(self.container)
+        found = container.list_blobs(name_starts_with=self.prefix + start)
+        return [str(entry.name).removeprefix(self.prefix) async for entry in found]
+
+    async def _list(self, names: set[str]) -> dict[str, Stored]:
+        found, container = {}, self._client.get_container_client(self.container)
+        async for entry in container.walk_blobs(name_starts_with=self.prefix, include=["metadata"], delimiter="/"):
+            name = entry.name.removeprefix(self.prefix)
+            if name in names and hasattr(entry, "etag") and not _is_folder(entry):
+                found[name] = stored_as(entry)
+        return found
+
+    async def _read(self, name: str, start: int, length: int, **conditions: Any) -> bytes:
+        stream = await self.blob(name).download_blob(offset=start, length=length, max_concurrency=1, **conditions)
+        content: bytes = await stream.readall()
+        return content
+
+    def _left(self, name: str, version: str, longest: int) -> Left | None:
+        """Return the most that an earlier process has left of this version of a file."""
+        try:
+            _, loose = self.call(name, lambda: self.blob(name).get_block_list("uncommitted"))
+        except DestinationError as error:
+            if error.code in _MISSING:
+                return None
+            raise
+        groups: dict[int, dict[int, int]] = {}
+        for block in loose:
+            if (place := Left.place_of(block.id, version)) is not None and place[0] <= longest:
+                groups.setdefault(place[0], {})[place[1]] = block.size
+        most = max(groups, key=lambda length: len(groups[length]), default=None)
+        return None if most is None else Left(most, groups[most])
+
+    @staticmethod
+    def _as_error(error: Exception, target: str) -> DestinationError:
+        status = getattr(error, "status_code", None)
+        if status is None:
+            # No answer: no way to the account, no credentials, a parameter it does not know.
+            kind = type(error).__name__
+            said = str(getattr(error, "message", error)).partition("\n")[0]
+            return DestinationError(f"the store cannot be asked: {kind}: {said[:300]}", target=target, code=kind)
+        code = getattr(error, "error_code", None)
+        code = str(getattr(code, "value", code) or status)
+        said = str(getattr(error, "reason", None) or getattr(error, "message", "")).partition("\n")[0] or code
+        headers = getattr(getattr(error, "response", None), "headers", None) or {}
+        return DestinationError(
+            f"the store refused, with HTTP {status}: {said[:300]}",
+            target=target,
+            code=code,
+            request_id=headers.get("x-ms-request-id"),
+        )
+
+
+def _is_folder(properties: Any) -> bool:
+    # Accounts with real directories show them as empty blobs too.
+    return (properties.metadata or {}).get("hdi_isfolder") == "true"
