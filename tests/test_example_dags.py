@@ -45,7 +45,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("examples")
-    emulator = Emulator(ready_after=2)
+    emulator = Emulator(ready_after=12)  # longer than a slow machine takes from an export to the first look for it
     add_example_tasks(emulator, ready_after=2)
     done = Runs(emulator, folder / "store", {}, {})
     if AIRFLOW < (3, 0):  # `dags test` needs what the scheduler would have written down of the DAGs' aliases
