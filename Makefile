@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime  ## Export, wait, download and verify, offline
 standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emulated services
 	$(BIN)/python scripts/standalone.py
 
-test: $(VENV)/.dev $(if $(ARGS),,stores-gcs)  ## Run the tests; choose some with ARGS="-k name"
+test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
 
 compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; choose with ARGS="2.11 3.3/3.13"
