@@ -1,6 +1,5 @@
 """The site: pages in Markdown, the reference from docstrings; nothing is fetched, neither now nor by readers."""
 
-import logging
 import os
 import tempfile
 
@@ -15,8 +14,6 @@ version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 4
-# Pages that are not there yet have their place in the tables of contents.
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in str(record.msg))
 
 smartquotes = False  # messages are searched for as they are written
 

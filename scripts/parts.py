@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +74,33 @@ class Airflow:
 
     def start(self, *names: str) -> None:
         """Start these parts, all of them if none is named, and wait until they say that they are well."""
-        for name in names or self.components:
-            with (self.home / f"{name}.log").open("ab") as log:
-                self.parts[name] = subprocess.Popen(
-                    [sys.executable, "-m", "airflow", *self.components[name]],
-                    env={**self.env, PART: name},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+        wanted = names or tuple(self.components)
+        for name in wanted:
+            if name != "scheduler":
+                self._launch(name)
+        if "scheduler" in wanted:
+            # The first tasks of a scheduler that is there before the API server, which they report to, are lost.
+            self._wait_for_health(lambda parts: True)
+            self._launch("scheduler")
+        self._wait_for_health(lambda parts: all(part["status"] == "healthy" for part in parts.values()))
+
+    def _launch(self, name: str) -> None:
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.parts[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *self.components[name]],
+                env={**self.env, PART: name},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _wait_for_health(self, is_enough: Callable[[dict[str, Any]], bool]) -> None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.lives:
             with contextlib.suppress(OSError, ValueError):
-                parts = json.load(opener.open(f"{self.url}/api/v2/monitor/health", timeout=5))
-                if all(part["status"] == "healthy" for part in parts.values()):
+                if is_enough(json.load(opener.open(f"{self.url}/api/v2/monitor/health", timeout=5))):
                     return
             time.sleep(0.5)
         sys.exit(f"Airflow did not start; see the logs in {self.home}")
