@@ -23,7 +23,7 @@ nitpick_ignore_regex = [("py:.*", ".*")]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "show-inheritance": False, "exclude-members": "model_config"}
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 

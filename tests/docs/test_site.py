@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_taskdl.get_provider_info import get_provider_info
+from tests.docs.snippets import snippets
 from tests.needs import missing
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,16 @@ def test_the_reference_has_what_airflow_is_told_of(site: Path) -> None:
     modules = {module for group in groups for entry in info.get(group, ()) for module in entry["python-modules"]}
     text = (site / "reference.html").read_text(encoding="utf-8")
     assert {module for module in modules if f'id="module-{module}"' not in text} == set()
+
+
+def test_the_reference_has_what_an_api_of_ones_own_imports(site: Path) -> None:
+    own = [each for each in snippets() if each.document == "add-an-api.md" and each.language == "python"]
+    imported = re.compile(r"^from (airflow_provider_taskdl\S*) import", re.MULTILINE)
+    used = {name for each in own for name in imported.findall(each.code)}
+    assert len(used) > 6
+    made = {str(each.part_of).removesuffix(".py").replace("/", ".") for each in own}
+    text = (site / "reference.html").read_text(encoding="utf-8")
+    assert {module for module in used - made if f'id="module-{module}"' not in text} == set()
 
 
 def test_parameters_of_the_operator_are_explained(site: Path) -> None:
