@@ -8,6 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.s3 import s3_front, s3_server
+
+__all__ = ["s3_front", "s3_server"]  # fixtures: one server for all tests
+
 pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so that its failures say what was there
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"

@@ -1,6 +1,6 @@
 """An S3 server for tests: rclone serves a directory, with real signatures and real multipart uploads.
 
-``pytest_plugins`` is not used: a ``conftest.py`` imports the fixtures it wants by name.
+``tests/conftest.py`` has the fixtures: imported in several places, each would have a server of its own.
 """
 
 from __future__ import annotations

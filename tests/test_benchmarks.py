@@ -11,9 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from benchmarks import kills, report, workers
-from tests.s3 import KEY, SECRET, S3Server, s3_server, uploads_in
-
-__all__ = ["s3_server"]
+from tests.s3 import KEY, SECRET, S3Server, uploads_in
 
 
 def test_the_section_on_kills_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

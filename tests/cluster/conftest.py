@@ -11,9 +11,7 @@ import pytest
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from tests.canary import recorded_links
 from tests.cluster.many import Cluster, cluster
-from tests.s3 import KEY, SECRET, S3Server, s3_server
-
-__all__ = ["s3_server"]
+from tests.s3 import KEY, SECRET, S3Server
 
 CONCURRENCY = 4
 SECRETS = {"secret_access_key": "CANARYsecretAccessKey0000000/+==", "token": "CANARYapiToken2222222222222222/+"}
@@ -42,8 +40,14 @@ def emulated(links: set[str]) -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> Path:
+    """The directory behind the one bucket that the DAGs write to."""
+    return s3_server.directory / s3_server.bucket()
+
+
+@pytest.fixture(scope="module")
 def running(
-    tmp_path_factory: pytest.TempPathFactory, emulated: EmulatorServer, s3_server: S3Server
+    tmp_path_factory: pytest.TempPathFactory, emulated: EmulatorServer, s3_server: S3Server, bucket: Path
 ) -> Iterator[Cluster]:
     """Airflow with ``dags/``, two workers of three, and connections to the services and the store ``live_store``."""
     extra = {"endpoint_url": s3_server.url, "region_name": "us-east-1"}
@@ -52,7 +56,7 @@ def running(
     for name in ("eo_analysis_default", "baidu_bls_default"):
         # However long a test takes to look: what hangs does so until the test ends it.
         connections[name]["extra"]["timeout"] = 3600
-    settings = {**SETTINGS, "AIRFLOW_VAR_TASKDL_BUCKET": f"s3://live_store@{s3_server.bucket()}"}
+    settings = {**SETTINGS, "AIRFLOW_VAR_TASKDL_BUCKET": f"s3://live_store@{bucket.name}"}
     home, dags = tmp_path_factory.mktemp("cluster"), Path(__file__).with_name("dags")
     with cluster(home, dags, connections, settings, workers=3, concurrency=CONCURRENCY) as made:
         made.start_workers("worker-1", "worker-2")

@@ -132,7 +132,7 @@ def recorded(run: Run, task_id: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def test_fifty_runs_outlive_a_triggerer_and_a_worker(
-    running: Cluster, emulated: EmulatorServer, links: set[str], s3_server: S3Server
+    running: Cluster, emulated: EmulatorServer, links: set[str], s3_server: S3Server, bucket: Path
 ) -> None:
     emulator, deployment, airflow = emulated.emulator, running.deployment, running.deployment.airflow
     emulator.make_log = lambda request: Synthetic(8 * MIB + 17, int(request["queryStartTime"][8:10]))
@@ -142,7 +142,6 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
     for dag_id in (*DAGS, "never_ready"):
         deployment.unpause(dag_id)
     until(lambda: count(running, task_id="wait", state="deferred") == 2 * DAYS, "the waiting of all runs", SLOW, 1)
-    (bucket,) = s3_server.directory.iterdir()
     runs = days(running, emulator, bucket)
     limited = deployment.run("never_ready", remote_task_id=never.id)
     until(lambda: limited.task("wait")["state"] == "deferred", "the waiting of the last sensor")

@@ -1,4 +1,7 @@
-"""One real Airflow for these tests: scheduler, executor, triggerer, API, DAG processor, each a process of its own."""
+"""One real Airflow for these tests: scheduler, executor, triggerer, API, DAG processor, each a process of its own.
+
+It ends with the last of them, for which this directory is a package: idle it would slow down the tests after these.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,13 @@ import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from tests.deployment.living import Deployment, deployed, guests, until
-from tests.s3 import KEY, SECRET, S3Server, s3_server
+from tests.s3 import KEY, SECRET, S3Server
 from tests.transfer.harness import empty
-
-__all__ = ["s3_server"]
 
 HERE = Path(__file__).parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deployment(
     tmp_path_factory: pytest.TempPathFactory, emulated: EmulatorServer, s3_server: S3Server
 ) -> Iterator[Deployment]:
@@ -33,7 +34,7 @@ def deployment(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def emulated() -> Iterator[EmulatorServer]:
     """The services."""
     with EmulatorServer(Emulator()) as server:

@@ -14,11 +14,11 @@ from airflow_provider_taskdl.transfer.sinks import parted
 from airflow_provider_taskdl.transfer.stop import Stop
 from tests.faults.destinations import Bucket, Destination, Disk, InMemory
 from tests.faults.rows import PART
-from tests.s3 import S3Front, S3Server, s3_server
+from tests.s3 import S3Front, S3Server
 from tests.transfer.conftest import certificate, no_proxy_from_outside
 from tests.transfer.harness import empty, split_finely
 
-__all__ = ["certificate", "no_proxy_from_outside", "s3_server"]
+__all__ = ["certificate", "no_proxy_from_outside"]
 
 API_TOKEN = "CANARYapiToken4444444444444444/+="
 

@@ -14,7 +14,6 @@ import pytest
 
 from tests.airflow_versions import AIRFLOW, ASSET, DAG_BAG
 from tests.s3 import KEY, SECRET, S3Server
-from tests.s3 import s3_server as s3_server
 
 DAGS = Path(__file__).with_name("dags")
 

@@ -11,11 +11,11 @@ import pytest
 
 from airflow_provider_taskdl.testing.fixtures import taskdl_emulator, taskdl_emulator_options, taskdl_server
 from tests.needs import program
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 from tests.stores.places import S3, Azure, Disk, Gcs, Moto, Place
 from tests.stores.servers import free_port, running
 
-__all__ = ["s3_server", "taskdl_emulator", "taskdl_emulator_options", "taskdl_server"]
+__all__ = ["taskdl_emulator", "taskdl_emulator_options", "taskdl_server"]
 
 # Google's provider has an environment of its own (`make stores`), where this says so.
 STORES = os.environ.get("TASKDL_STORES", "disk,s3,moto,azure").split(",")

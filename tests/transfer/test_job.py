@@ -20,9 +20,9 @@ from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Hide, Task
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from tests.canary import assert_canary_free, secrets_of
 from tests.transfer.harness import BIG, FILES, Lister, checkpoint, fetched, job, leftovers, lists, manifest, published
-from tests.transfer.sinks.conftest import Bucket, bucket, files, memory, s3, s3_server
+from tests.transfer.sinks.conftest import Bucket, bucket, files, memory, s3
 
-__all__ = ["bucket", "files", "memory", "s3", "s3_server"]
+__all__ = ["bucket", "files", "memory", "s3"]
 
 
 class TestSuccess:

@@ -23,11 +23,9 @@ from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
-from tests.s3 import S3Server, s3_server
+from tests.s3 import S3Server
 from tests.transfer.harness import job, lists, until
 from tests.transfer.sinks.conftest import Bucket
-
-__all__ = ["s3_server"]
 
 MIB = 1024 * 1024
 PART = 5 * MIB  # the smallest that S3 takes

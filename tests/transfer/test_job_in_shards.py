@@ -25,7 +25,6 @@ from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.join import join
 from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.sinks import local
-from tests.s3 import s3_server
 from tests.transfer.harness import (
     Killed,
     checkpoint,
@@ -40,7 +39,7 @@ from tests.transfer.harness import (
 )
 from tests.transfer.test_job_at_once import PART, Place, Running, place, together
 
-__all__ = ["place", "s3_server"]
+__all__ = ["place"]
 
 FILES: dict[str, Any] = {
     "big.bin": Synthetic(2 * PART + 17), "also big.bin": Synthetic(2 * PART, 2), "empty.bin": b"",

@@ -17,9 +17,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_taskdl.testing import Synthetic
-from tests.s3 import S3Server, s3_server
-
-__all__ = ["s3_server"]
+from tests.s3 import S3Server
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024 * 1024

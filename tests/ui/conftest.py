@@ -13,9 +13,7 @@ from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from airflow_provider_taskdl.testing.__main__ import add_example_tasks
 from tests.deployment.living import PATIENCE, Deployment, deployed
 from tests.needs import program
-from tests.s3 import KEY, SECRET, S3Server, s3_server
-
-__all__ = ["s3_server"]
+from tests.s3 import KEY, SECRET, S3Server
 
 ROOT = Path(__file__).parents[2]
 FLAGS = [

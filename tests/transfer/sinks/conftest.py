@@ -10,9 +10,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.s3 import S3Server, s3_server
-
-__all__ = ["s3_server"]
+from tests.s3 import S3Server
 
 
 class Bucket:

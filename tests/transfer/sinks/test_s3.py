@@ -15,9 +15,8 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import Tries
-from tests.s3 import S3Front, S3Server, s3_front, s3_server, uploads_in
+from tests.s3 import S3Front, S3Server, uploads_in
 
-__all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
 
 PART = 1000

@@ -15,11 +15,10 @@ from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.sinks import parted, s3_uploads
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line
-from tests.s3 import S3Front, S3Server, Seen, s3_front, s3_server
+from tests.s3 import S3Front, S3Server, Seen
 from tests.transfer.harness import Killed, job, killed, lists, split_finely
 from tests.transfer.sinks.test_s3 import Rig
 
-__all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
 LENGTH = 64 * 1024
 CONTENT = Synthetic(10 * LENGTH + 123, seed=3)

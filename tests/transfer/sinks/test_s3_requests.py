@@ -16,11 +16,10 @@ import pytest
 from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
-from tests.s3 import Fault, S3Front, S3Server, Seen, s3_front, s3_server
+from tests.s3 import Fault, S3Front, S3Server, Seen
 from tests.transfer.conftest import Certificate
 from tests.transfer.sinks.test_s3 import DATA, FAST, ORIGIN, PART, Rig, write_parts
 
-__all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
 DENIED = b"<Error><Code>AccessDenied</Code><Message>No. Signature=abcdef</Message></Error>"
 

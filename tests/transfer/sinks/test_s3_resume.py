@@ -25,10 +25,9 @@ from airflow_provider_taskdl.transfer.publish import publish
 from airflow_provider_taskdl.transfer.sinks import s3_uploads
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
-from tests.s3 import KEY, LOST, SECRET, Fault, S3Front, S3Server, Seen, s3_front, s3_server
+from tests.s3 import KEY, LOST, SECRET, Fault, S3Front, S3Server, Seen
 from tests.transfer.sinks.test_s3 import DATA, FAST, ORIGIN, PART, Rig, write_parts
 
-__all__ = ["s3_front", "s3_server"]
 pytestmark = pytest.mark.s3
 FOLDER = "_taskdl/uploads/"
 OTHER = bytes(byte ^ 1 for byte in DATA)
