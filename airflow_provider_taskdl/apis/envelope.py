@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from airflow_provider_taskdl.apis.base import (
     Answer,
+    Call,
     M,
     ServiceText,
     TaskApi,
@@ -14,7 +15,7 @@ from airflow_provider_taskdl.apis.base import (
     read_json,
     read_model,
 )
-from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskNotFoundError
+from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError, TaskNotFoundError
 
 
 class _Envelope(WireModel):
@@ -44,6 +45,18 @@ class EnvelopeApi(TaskApi):
         if envelope.code != 200:
             self._raise_for_code(answer, envelope.code, envelope.message)
         return None if envelope.data is None else read_model(envelope.data, model, self.service)
+
+    def _probe_by(self, call: Call[Any]) -> Call[None]:
+        """Return a call about a task that is none, as the probe: that it is none is said to accepted credentials."""
+
+        def read(answer: Answer) -> None:
+            try:
+                call.read(answer)
+            except TaskApiError as error:
+                if not isinstance(error, TaskNotFoundError) and error.code != "400":
+                    raise
+
+        return Call(call.method, call.path, read, query=call.query, body=call.body)
 
     def _says_not_found(self, code: int, message: str) -> bool:
         """Tell whether a refusal means that the service does not know the task."""

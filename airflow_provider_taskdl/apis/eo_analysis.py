@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from airflow_provider_taskdl.apis.base import Answer, Call, FileSize, ServiceText, WireModel, check_task_id
 from airflow_provider_taskdl.apis.envelope import EnvelopeApi
-from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError, TaskNotFoundError
+from airflow_provider_taskdl.exceptions import MalformedResponseError
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus, parse_time
 
 _STATES = {
@@ -159,16 +159,7 @@ class EoAnalysisApi(EnvelopeApi):
 
     def probe(self) -> Call[None]:
         """Ask for the files of task 0: any answer about the task itself was given to accepted credentials."""
-        call = self.list_files("0")
-
-        def read(answer: Answer) -> None:
-            try:
-                call.read(answer)
-            except TaskApiError as error:
-                if not isinstance(error, TaskNotFoundError) and error.code != "400":
-                    raise
-
-        return Call(call.method, call.path, read, query=call.query)
+        return self._probe_by(self.list_files("0"))
 
     def _file(self, url: _Url) -> RemoteFile:
         if not url.file_name:

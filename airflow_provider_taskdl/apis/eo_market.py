@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 
 from airflow_provider_taskdl.apis.base import Answer, Call, T, WireModel, check_task_id
 from airflow_provider_taskdl.apis.envelope import EnvelopeApi
-from airflow_provider_taskdl.exceptions import TaskApiError, TaskFailedError, TaskNotFoundError
+from airflow_provider_taskdl.exceptions import TaskFailedError
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus
 
 _STATES = {
@@ -45,6 +45,8 @@ class EoMarketApi(EnvelopeApi):
         def read(order: _Order) -> FileListing:
             if order.state is TaskState.FAILED:
                 raise TaskFailedError(f"the acquisition for this order failed at the {self.service}")
+            if order.state in (TaskState.WAITING, TaskState.RUNNING):
+                return FileListing(order_no, ())  # a link that came too early leads to what is not all there
             return FileListing(order_no, tuple(map(_file, order.download_urls or ())))
 
         order_no = check_task_id(remote_task_id)
@@ -60,16 +62,7 @@ class EoMarketApi(EnvelopeApi):
 
     def probe(self) -> Call[None]:
         """Ask for order 0: any answer about the order itself was given to an accepted key."""
-        call = self._ask("0", lambda order: None)
-
-        def read(answer: Answer) -> None:
-            try:
-                call.read(answer)
-            except TaskApiError as error:
-                if not isinstance(error, TaskNotFoundError) and error.code != "400":
-                    raise
-
-        return Call(call.method, call.path, read, body=call.body)
+        return self._probe_by(self._ask("0", lambda order: None))
 
     def _ask(self, order_no: str, read: Callable[[_Order], T]) -> Call[T]:
         def read_answer(answer: Answer) -> T:

@@ -56,7 +56,9 @@ def test_both_twins_get_a_link_to_each_file(taskdl_emulator: Emulator, lists: An
     assert [file.name for file in lists(EoMarketHook(), "O-1").files] == numbers, "a new listing, the same names"
 
 
-@pytest.mark.parametrize("course", [{}, {"unready": "null"}, {"queued_for": 60}])
+@pytest.mark.parametrize(
+    "course", [{}, {"unready": "null"}, {"unready": "link"}, {"queued_for": 60}, {"queued_for": 60, "unready": "link"}]
+)
 def test_an_order_that_is_under_way_is_not_ready(
     taskdl_emulator: Emulator, hook: EoMarketHook, lists: Any, course: Any
 ) -> None:
