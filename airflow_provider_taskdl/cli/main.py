@@ -137,6 +137,6 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     get.add_argument("--concurrency", type=int, default=8, metavar="N", help="connections (default %(default)s)")
     commands.add_parser(
-        "emulator", add_help=False, help="serve both services on this machine, with example tasks (has its own --help)"
+        "emulator", add_help=False, help="serve the services on this machine, with example tasks (has its own --help)"
     )
     return made

@@ -43,7 +43,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
     XComs and manifest (``_taskdl/<remote task id>.shard-<i>-of-<n>.json``) are those of its portion, an empty one if
     there are fewer files than shards; ``JoinManifestsOperator`` after them gives the whole.
 
-    :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
+    :param conn_id: Airflow connection of type ``baidu_bls``, ``eo_analysis`` or ``eo_market``, or any whose hook is a
         ``TaskApiHook``. Templated.
     :param remote_task_id: The task's id at the service. Templated.
     :param destination: Directory to write to: a URL of ``ObjectStoragePath`` (with its own connection as

@@ -35,7 +35,7 @@ class DownloadLinkSensor(BaseSensorOperator):
     XCom: ``{"remote_task_id", "file_names", "file_count", "total_size"}``. Links are not in it: they are short-lived
     and whoever has one can read the file.
 
-    :param conn_id: Airflow connection of type ``baidu_bls`` or ``eo_analysis``, or any whose hook is a
+    :param conn_id: Airflow connection of type ``baidu_bls``, ``eo_analysis`` or ``eo_market``, or any whose hook is a
         ``TaskApiHook``. Templated.
     :param remote_task_id: The task's id at the service. Templated.
     :param not_found: ``"fail"`` at once, or ``"wait"``, when the service does not know the task. Templated.

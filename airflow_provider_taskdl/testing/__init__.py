@@ -1,4 +1,4 @@
-"""Both services and their file host on your own machine, to test DAGs without a network.
+"""The services and their file host on your own machine, to test DAGs without a network.
 
 ::
 

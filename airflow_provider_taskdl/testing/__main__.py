@@ -93,7 +93,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     """
     made = argparse.ArgumentParser(
         prog=prog,
-        description="Both services on this machine, with example tasks; runs until Ctrl-C.",
+        description="The services on this machine, with example tasks; runs until Ctrl-C.",
         epilog=rules.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -29,7 +29,7 @@ def taskdl_emulator_options() -> Mapping[str, Any]:
 def taskdl_server(
     taskdl_emulator_options: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[EmulatorServer]:
-    """A running emulator; the connections ``baidu_bls_default`` and ``eo_analysis_default`` point to it."""
+    """A running emulator; ``baidu_bls_default``, ``eo_analysis_default`` and ``eo_market_default`` point to it."""
     with EmulatorServer(Emulator(**taskdl_emulator_options)) as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)

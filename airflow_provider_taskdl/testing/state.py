@@ -57,7 +57,7 @@ class Seen:
 
 
 class Emulator:
-    """Both services and their file host, in memory.
+    """The services and their file host, in memory.
 
     :param access_key_id: BLS: the one Access Key ID that is known.
     :param secret_access_key: BLS: its Secret Access Key.

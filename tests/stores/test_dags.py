@@ -1,4 +1,4 @@
-"""Both example DAGs, run by Airflow itself, write to every store through its connection."""
+"""Two of the example DAGs, run by Airflow itself, write to every store through its connection."""
 
 from __future__ import annotations
 
