@@ -130,7 +130,12 @@ def parser() -> argparse.ArgumentParser:
         more="As DownloadToObjectStorageOperator does it: verified, each file in one step, resumed by the same "
              "command. Prints the files' paths.",
     )  # fmt: skip
-    get.add_argument("--pattern", action="append", metavar="GLOB", help="only these names; may be repeated")
+    get.add_argument(
+        "--pattern",
+        action="append",
+        metavar="GLOB",
+        help="only these names; may be repeated; the manifest then lists only these",
+    )
     get.add_argument(
         "--overwrite", choices=["verified", "always", "never"], default="verified",
         help="what to do with files that are there already (default %(default)s: keep what is proved to be the same)",

@@ -69,11 +69,11 @@ class Destination:
                 self.store = ObjectStore(whole.fs, path)
         except ConnectionConfigError:
             raise
-        except ValueError:
-            raise ConnectionConfigError(
-                f"no object store is known for {protocol}://; is its Airflow provider installed?"
-            ) from None
         except Exception as error:  # noqa: BLE001 - each store's provider has its own errors
+            # Airflow has no error of its own for this, and a provider may raise a ValueError for whatever it likes.
+            if isinstance(error, ValueError) and not _is_known(protocol):
+                unknown = f"no object store is known for {protocol}://; is its Airflow provider installed?"
+                raise ConnectionConfigError(unknown) from None
             problem = f"the store of {text} cannot be opened: {type(error).__name__}: {error}"
         else:
             return
@@ -104,6 +104,14 @@ class Destination:
         protocol, _, rest = self.path_of(name).partition("://")
         bucket, _, key = rest.partition("/")
         return f"{protocol}://{bucket.rpartition('@')[2]}/{quote(key, safe=_PLAIN)}"
+
+
+def _is_known(protocol: str) -> bool:
+    try:
+        from airflow.sdk.io import has_fs
+    except ImportError:  # before Airflow 3
+        from airflow.io import has_fs  # type: ignore[attr-defined, no-redef]
+    return bool(has_fs(protocol))
 
 
 def _complete(text: str) -> str:

@@ -48,7 +48,8 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param remote_task_id: The task's id at the service. Templated.
     :param destination: Directory to write to: a URL of ``ObjectStoragePath`` (with its own connection as
         ``s3://conn_id@bucket/prefix``), such a path, or a local path. Templated.
-    :param file_pattern: Shell pattern, or several, for the names that are wanted. Templated.
+    :param file_pattern: Shell pattern, or several, for the names that are wanted, which are also all that the manifest
+        lists. Templated.
     :param overwrite: ``"verified"`` keeps what a manifest proves to be the same file and fetches the rest anew,
         ``"always"`` fetches all, ``"never"`` fails before any byte moves if a name is taken. Templated.
     :param expected_files: How many files there must be, or the names that must be among them; of the whole task, with

@@ -53,8 +53,9 @@ class HostNames:
         :raises TransferError: A host did not say what its file is called.
         """
         listing = self._list_files()
-        unknown = [file for file in listing.files if file.is_named_by_host and file.name not in self._names]
-        if unknown and listing.is_ready:
+        unknown = [file for file in listing.files if file.is_named_by_host]
+        # A file that a renewed listing has more is none that was planned.
+        if unknown and listing.is_ready and not self._names:
             log.info("Task %s: asking the file host what %d files are called", listing.remote_task_id, len(unknown))
             self._ask_all(unknown, LinkSource(listing, self._list_files))
         files = tuple(

@@ -153,6 +153,16 @@ def test_what_is_no_place_is_an_error_of_the_parameter(where: str, says: str) ->
         _destination(where)
 
 
+def test_a_store_whose_connection_is_broken_is_not_taken_for_one_that_nobody_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("airflow.providers.microsoft.azure")
+    facts = {"conn_type": "wasb", "extra": {"connection_string": "no such thing, key-1"}}
+    monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(facts))
+    with pytest.raises(DestinationError, match="the store of abfs://box/in cannot be opened"):
+        _destination("abfs://broken@box/in")
+
+
 def _client_of(destination: Destination) -> Any:
     assert isinstance(destination.store, S3Store)
     return destination.store.requests._client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow_provider_taskdl.exceptions import (
     TransferError,
     UnsafeFileNameError,
 )
+from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.testing import (
     Body,
     Cut,
@@ -107,6 +109,24 @@ def test_renewed_links_keep_the_names(server: EmulatorServer, order: Task, tmp_p
     assert published(tmp_path) == set(FILES)
     assert running.totals.renewals == 2
     assert server.emulator.count("market.link") == 3
+
+
+def test_a_file_that_comes_while_others_are_fetched_is_not_asked_for(
+    server: EmulatorServer, emulator: Emulator, order: Task, tmp_path: Path
+) -> None:
+    late = emulator.market_order({"late.tif": b"4"})
+    emulator.fault("file:late.tif", Status(500))
+    emulator.fault("file:測試.json", Status(403), times=1, after=1)
+    calls: list[FileListing] = []
+
+    def list_files() -> FileListing:
+        calls.append(lists(server, order)())
+        return replace(calls[-1], files=calls[-1].files + lists(server, late)().files) if calls[1:] else calls[-1]
+
+    job(list_files, tmp_path).run()
+    assert len(calls) == 2
+    assert published(tmp_path) == set(FILES)
+    assert emulator.count("file", "late.tif") == 0
 
 
 @pytest.mark.parametrize("fault", [IgnoreRange(), Status(503), Cut(at=1), Cut(sent=0)], ids=lambda f: type(f).__name__)

@@ -253,7 +253,10 @@ class LocalSink:
 
 
 def _open_alone(path: Path) -> int:
-    """Open a file that no other process has open this way; ``_CLOSED`` if one has."""
+    """Open a file that no other process has open this way; ``_CLOSED`` if one has.
+
+    :raises OSError: The file cannot be opened, or the file system has no locks.
+    """
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -265,9 +268,12 @@ def _open_alone(path: Path) -> int:
                 os.unlink(path)  # it is a published file, too: a kill came between its two names
         except FileNotFoundError:
             pass  # another process has just moved it to its destination
-        except OSError:
+        except BlockingIOError:
             os.close(file)
             return _CLOSED
+        except OSError:
+            os.close(file)
+            raise
         os.close(file)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 import threading
@@ -243,6 +244,18 @@ def test_a_file_that_cannot_be_begun_leaves_nothing(store: LocalStore, monkeypat
         store.open("a", Origin(10_000_000, '"e"'), part_size=1_000_000, replace=True)
     assert list((store.root / "_taskdl").iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_disk_without_locks_is_an_error_and_no_endless_search(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DestinationError, match="No locks available"):
+        store.open("a", Origin(3), part_size=10, replace=True)
+    assert published(store.root) == set()
 
 
 def test_what_killed_processes_left_goes_unless_it_can_be_gone_on_with_or_is_alive(store: LocalStore) -> None:
