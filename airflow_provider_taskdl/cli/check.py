@@ -8,11 +8,11 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_taskdl.cli.commands import find_hook
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.access import Access
+from airflow_provider_taskdl.transfer.connection import environments_proxy
 
 _PORTS = {"http": 80, "https": 443}
 _PATIENCE = 30.0
@@ -82,12 +82,16 @@ def findings(conn_id: str) -> Iterator[Finding]:
 def _way_to(access: Access) -> Iterator[Finding]:
     service = urlsplit(access.base_url)
     proxy = access.proxy
-    if proxy is None and not proxy_bypass(access.host):
-        proxy = getproxies().get(service.scheme)
+    if proxy is None:
+        proxy = environments_proxy(service.scheme, access.host)
     if proxy is not None and "://" not in proxy:
         proxy = f"http://{proxy}"
-    parts = service if proxy is None else urlsplit(proxy)
-    host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
+    try:
+        parts = service if proxy is None else urlsplit(proxy)
+        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80)
+    except ValueError:  # the connection's own was looked at before; nothing of it is quoted
+        yield Finding("WRONG", "proxy", "the proxy that the environment names is no URL")
+        return
     what, name = ("host", host) if proxy is None else ("proxy", f"the proxy {host}")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, ssl_context
 from airflow_provider_taskdl.redaction import NeverPickled
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,20 @@ class Access(NeverPickled):
     def proxy(self) -> str | None:
         """The proxy's URL, with its credentials."""
         return None if self.extras.proxy is None else self.extras.proxy.get_secret_value()
+
+
+def make_client(kind: type[C], **settings: Any) -> C:
+    """Return a client.
+
+    :param kind: Its class.
+    :param settings: What that takes.
+    :raises ConnectionConfigError: The environment names a proxy that is none.
+    """
+    try:
+        return kind(**settings)
+    except (httpx.InvalidURL, ValueError, ImportError):  # the last for SOCKS
+        pass
+    # Outside the handler: what it caught quotes the URL. The connection's own proxy was looked at before.
+    raise ConnectionConfigError(
+        "a proxy that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) is no URL of an HTTP proxy"
+    )

@@ -23,7 +23,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
     TaskDownloadError,
 )
-from airflow_provider_taskdl.hooks.access import Access
+from airflow_provider_taskdl.hooks.access import Access, make_client
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
@@ -232,12 +232,12 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
 
     @cached_property
     def _client(self) -> httpx.Client:
-        return httpx.Client(**self._client_settings())
+        return make_client(httpx.Client, **self._client_settings())
 
     @cached_property
     def _async_clients(self) -> AsyncClients:
         limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
-        return AsyncClients(lambda: httpx.AsyncClient(limits=limits, **self._client_settings()))
+        return AsyncClients(lambda: make_client(httpx.AsyncClient, limits=limits, **self._client_settings()))
 
     def _client_settings(self) -> dict[str, Any]:
         access = self.access

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, urljoin
-from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_taskdl.exceptions import TransferError, UnsafeLinkError
 from airflow_provider_taskdl.redaction import redact_url
@@ -25,6 +24,7 @@ from airflow_provider_taskdl.transfer.connection import (
     Proxy,
     authority_of,
     describe,
+    environments_proxy,
 )
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 
@@ -258,9 +258,7 @@ class LinkClient:
         if self._proxy is not None:
             return self._proxy
         if (scheme, host) not in self._proxies:
-            proxies = getproxies()
-            found = None if proxy_bypass(host) else proxies.get(scheme, proxies.get("all"))
-            self._proxies[scheme, host] = found
+            self._proxies[scheme, host] = environments_proxy(scheme, host)
         return self._proxies[scheme, host]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.redaction import NeverPickled
@@ -58,6 +59,16 @@ class Proxy(NeverPickled):
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             fields["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         return cls(host, port or DEFAULT_PORTS["http"], fields)
+
+
+def environments_proxy(scheme: str, host: str) -> str | None:
+    """Return the proxy that the environment (``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, …) names, as it names it.
+
+    :param scheme: Of the URL that is asked.
+    :param host: Its host.
+    """
+    proxies = getproxies()
+    return None if proxy_bypass(host) else proxies.get(scheme, proxies.get("all"))
 
 
 class EndlessLines(http.client.HTTPException):

@@ -134,6 +134,31 @@ def test_behind_a_proxy_the_proxy_is_looked_at(
     assert "ProxyError" in refused
 
 
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY", "all_proxy"])
+def test_the_environments_proxy_is_looked_at(
+    command: Command,
+    connection: Callable[..., str],
+    taskdl_server: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setenv(name, taskdl_server.base_url.replace("//", f"//user:{PASSWORD}@"))
+    said = command("check", connection(host="http://no-such-host.invalid"))
+    assert "ok     proxy        the proxy 127.0.0.1 answers" in said.out
+    assert "cannot be resolved" not in said.out
+    monkeypatch.setenv("no_proxy", "no-such-host.invalid")
+    assert wrong(command("check", "made"))[0].startswith("host: the name 'no-such-host.invalid'")
+
+
+@pytest.mark.parametrize("proxy", ["http://user:{}/x@proxy:3128", "http://user:{}@[::proxy:3128"])
+def test_a_proxy_of_the_environment_that_is_no_url(
+    command: Command, connection: Callable[..., str], monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy.format(PASSWORD))
+    (said,) = wrong(command("check", connection(host="no-such-host.invalid")))
+    assert said == "proxy: the proxy that the environment names is no URL"
+
+
 @pytest.mark.airflow
 @pytest.mark.timeout(300)
 def test_a_connection_of_airflows_database_is_found(airflow_db: None, taskdl_server: EmulatorServer) -> None:

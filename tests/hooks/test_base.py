@@ -315,6 +315,21 @@ def test_a_connection_that_cannot_be_used_says_why(
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["http://u:{}/x@proxy:3128", "u:{}/x@proxy:3128", "ftp://u:{}@p", "socks5://u:{}@p"])
+def test_an_environment_whose_proxy_is_no_url_is_named_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, connect: Callable[..., TaskApiHook], run: Runner, name: str, proxy: str
+) -> None:
+    for other in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.upper(), raising=False)
+    monkeypatch.setenv(name, proxy.format(PROXY_PASSWORD))
+    with pytest.raises(ConnectionConfigError, match="environment") as caught:
+        run(connect(EoAnalysisHook), "12345")
+    assert PROXY_PASSWORD not in _shown(caught.value)
+    assert caught.value.__context__ is None
+
+
 def test_plain_http_and_unknown_extras_are_warned_of(
     connect: Callable[..., TaskApiHook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
