@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__)
     parser.add_argument("--files", type=int, default=32, help="how many files the task has (32)")
     parser.add_argument("--mib", type=int, default=4, help="the length of each (4)")
-    parser.add_argument("--rate", type=float, default=0.5, help="MiB/s of each connection (0.5)")
+    parser.add_argument("--rate", type=float, default=0.25, help="MiB/s of each connection (0.25)")
     parser.add_argument("--runs", type=int, default=3, help="runs of each number of workers (3)")
     parser.add_argument("--quick", action="store_true", help="small, nothing written: whether it all works")
     parser.add_argument("--report", action="store_true", help="only write the document, from the results at hand")

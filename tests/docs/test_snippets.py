@@ -19,6 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, Connection, conf
 
 from airflow_provider_taskdl.cli import main as cli
+from airflow_provider_taskdl.get_provider_info import get_provider_info
 from airflow_provider_taskdl.hooks.base import task_hook
 from airflow_provider_taskdl.testing import EmulatorServer
 from airflow_provider_taskdl.testing import __main__ as serving
@@ -33,6 +34,7 @@ SHELL = [snippet for snippet in ALL if snippet.language in ("console", "bash", "
 JSON = [snippet for snippet in ALL if snippet.language == "json"]
 INI = [snippet for snippet in ALL if snippet.language == "ini"]
 RUN = [*PYTHON, *SHELL, *JSON, *INI]
+OURS = {form["connection-type"] for form in get_provider_info()["connection-types"]}
 
 
 def test_no_block_is_left_out() -> None:
@@ -122,7 +124,7 @@ def check_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             from airflow.cli.cli_parser import get_parser
 
             options = get_parser().parse_args(rest)  # ends the process if it is wrong
-            if rest[:2] == ["connections", "add"] and str(options.conn_type) in ("baidu_bls", "eo_analysis"):
+            if rest[:2] == ["connections", "add"] and str(options.conn_type) in OURS:
                 check_connection({
                     "conn_type": options.conn_type, "host": options.conn_host, "login": options.conn_login,
                     "password": options.conn_password, "extra": json.loads(options.conn_extra or "{}"),
@@ -149,7 +151,7 @@ def check_setting(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.startswith("AIRFLOW_CONN_"):
         monkeypatch.setenv(name, value)
         conn_id = name.removeprefix("AIRFLOW_CONN_").lower()
-        if Connection.get(conn_id).conn_type in ("baidu_bls", "eo_analysis"):
+        if Connection.get(conn_id).conn_type in OURS:
             assert task_hook(conn_id).access.base_url
 
 
@@ -164,7 +166,7 @@ def check_connection(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) ->
 def test_json_can_be_read_and_connections_can_be_used(snippet: Snippet, monkeypatch: pytest.MonkeyPatch) -> None:
     value = json.loads(snippet.code)
     for connection in (value, *(value.values() if isinstance(value, dict) else ())):
-        if isinstance(connection, dict) and connection.get("conn_type") in ("baidu_bls", "eo_analysis"):
+        if isinstance(connection, dict) and connection.get("conn_type") in OURS:
             check_connection(connection, monkeypatch)
 
 
