@@ -27,7 +27,9 @@ _STATES = {
     "WAITING": TaskState.WAITING, "PENDING": TaskState.WAITING, "QUEUED": TaskState.WAITING,
     "3": TaskState.SUCCESS, "COMPLETE": TaskState.SUCCESS, "COMPLETED": TaskState.SUCCESS,
     "SUCCESS": TaskState.SUCCESS,
-    "4": TaskState.FAILED, "FAILED": TaskState.FAILED,
+    "4": TaskState.FAILED, "FAILED": TaskState.FAILED, "FAIL": TaskState.FAILED, "FAILURE": TaskState.FAILED,
+    "ERROR": TaskState.FAILED, "ABORTED": TaskState.FAILED,
+    "CANCELLED": TaskState.FAILED, "CANCELED": TaskState.FAILED, "DELETED": TaskState.FAILED,
     "EXPIRED": TaskState.EXPIRED,
 }  # fmt: skip
 

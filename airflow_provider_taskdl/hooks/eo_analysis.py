@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow_provider_taskdl.apis.eo_analysis import AnalysisTask, EoAnalysisApi
+from airflow_provider_taskdl.exceptions import TaskApiError
 from airflow_provider_taskdl.hooks.token import TokenHook
 
 
@@ -67,13 +68,22 @@ class EoAnalysisHook(TokenHook):
         :param task_name: The name; whether others that contain it are listed as well, the platform leaves open.
         :param page_size: Tasks per request.
         """
-        number, seen = 1, 0
-        while True:
+        number, seen, is_last = 1, 0, False
+        while not is_last:
             page = self.run(self.api.list_analysis_tasks(task_name=task_name, page=number, size=page_size))
             yield from page.tasks
             seen += len(page.tasks)
-            is_last = len(page.tasks) < page_size if page.total is None else seen >= page.total
-            if is_last or number == 0:
+            number += 1
+            if page.total is not None and seen >= page.total:
                 return
-            # Whether pages are counted from 0 or 1 is not said: what is missing in the end is on page 0.
-            number = number + 1 if page.tasks else 0
+            is_last = not page.tasks or (page.total is None and len(page.tasks) < page_size)
+        # Whether pages are counted from 0 or 1 is not said: what is missing in the end is on page 0.
+        yield from self._page_0(task_name, page_size)
+
+    def _page_0(self, task_name: str, size: int) -> tuple[AnalysisTask, ...]:
+        try:
+            return self.run(self.api.list_analysis_tasks(task_name=task_name, page=0, size=size)).tasks
+        except TaskApiError as error:
+            if error.code != "400":
+                raise
+        return ()  # it counts from 1, and says so

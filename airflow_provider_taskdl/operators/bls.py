@@ -34,7 +34,9 @@ class BlsCreateDownloadTaskOperator(CreateTaskOperator):
     :param log_store_name: The log store. Templated.
     :param query_start_time: From when; ISO 8601 or a datetime, UTC if it has no zone. Templated.
     :param query_end_time: Until when, likewise. Templated.
-    :param name: What the download task's name begins with, 29 characters at most. Templated.
+    :param name: What the download task's name begins with, cut behind 29 characters. Two Airflows (staging and
+        production) that run the same DAG on one account need one each: they would adopt each other's exports.
+        Templated.
     :param project: The log store's project; the service's default is ``default``. Templated.
     :param log_stream_name: One log stream; all of them by default. Templated.
     :param query: Which records, in the service's query language; all by default. Templated.
@@ -58,8 +60,8 @@ class BlsCreateDownloadTaskOperator(CreateTaskOperator):
         *,
         log_store_name: str,
         conn_id: str = "baidu_bls_default",
-        query_start_time: datetime | str = "{{ data_interval_start }}",
-        query_end_time: datetime | str = "{{ data_interval_end }}",
+        query_start_time: datetime | str = "{{ data_interval_start | default('', true) }}",
+        query_end_time: datetime | str = "{{ data_interval_end | default('', true) }}",
         name: str | None = None,
         project: str | None = None,
         log_stream_name: str | None = None,

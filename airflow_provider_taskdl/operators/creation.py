@@ -37,7 +37,8 @@ class CreateTaskOperator(BaseOperator):
     A subclass says how a task is made and which ones there are.
 
     :param conn_id: The Airflow connection. Templated.
-    :param name: What the remote task's name begins with. Templated.
+    :param name: What the remote task's name begins with, cut behind 29 characters. Two Airflows (staging and
+        production) that run the same DAG on one account need one each: they would adopt each other's tasks. Templated.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "name")  # type: ignore[misc]
@@ -76,7 +77,7 @@ class CreateTaskOperator(BaseOperator):
         raise failure
 
     def _make_or_find(self, context: Context, hook: TaskApiHook) -> str:
-        ti, memory = context["ti"], _Memory(context)
+        ti, memory = context["ti"], _Memory(context, hook.access.base_url)
         name = unique_name(self.name, ti, self._call("").body or {})
         task_id = self._remembered(hook, memory.recall(name))
         if task_id is None and ti.try_number > 1:
@@ -142,21 +143,27 @@ class CreateTaskOperator(BaseOperator):
 
 
 class _Memory:
-    """What an earlier try made, where Airflow can keep it (from 3.3 on); elsewhere the name at the service must do."""
+    """What an earlier try made, where Airflow can keep it (from 3.3 on); elsewhere the name at the service must do.
 
-    def __init__(self, context: Context) -> None:
+    :param context: The task's context.
+    :param service: Where it was made: what another one remembers, or another region, is none of this one's.
+    """
+
+    def __init__(self, context: Context, service: str) -> None:
+        self._service = service
         try:
             self._store: Any = context["task_state_store"]
         except KeyError:
             self._store = None
 
     def recall(self, name: str) -> str | None:
-        known = None if self._store is None else self._store.get(_KEY, None)
-        return str(known[1]) if isinstance(known, list) and known[:1] == [name] else None
+        known: Any = None if self._store is None else self._store.get(_KEY, None)
+        is_ours = isinstance(known, list) and len(known) == 3 and known[:2] == [name, self._service]
+        return str(known[2]) if is_ours else None
 
     def keep(self, name: str, task_id: str) -> None:
         if self._store is not None:
-            self._store.set(_KEY, [name, task_id])
+            self._store.set(_KEY, [name, self._service, task_id])
 
 
 def unique_name(wanted: str | None, ti: Any, parameters: Mapping[str, Any]) -> str:

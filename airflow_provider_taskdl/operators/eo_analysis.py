@@ -27,7 +27,8 @@ class EoCreateAnalysisTaskOperator(CreateTaskOperator):
     :param algorithms: The algorithms' codes, or mappings of ``algorithm`` (the code) and ``analyzeParam`` (its
         parameters); a single one may stand alone. Templated.
     :param conn_id: Airflow connection of type ``eo_analysis``. Templated.
-    :param name: What the task's name begins with, 29 characters at most. Templated.
+    :param name: What the task's name begins with, cut behind 29 characters. Two Airflows (staging and production) that
+        run the same DAG on one account need one each: they would adopt each other's tasks. Templated.
     :param shape_wkt: The area, a polygon as WKT; all of the data by default. Templated.
     :param confidence_threshold: 0 to 1; the platform's default is 0.2. Templated.
     :param slice_width: Pixels; the platform's default is 512. Templated.

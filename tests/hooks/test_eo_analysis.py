@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_taskdl.exceptions import ConnectionConfigError
+from airflow_provider_taskdl.exceptions import AuthenticationError, ConnectionConfigError
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from tests.hooks.wire import transport
 
@@ -110,18 +110,21 @@ def test_a_bad_task_id_reaches_no_service(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("first_page", [0, 1])
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("tells_total", [True, False])
 def test_tasks_are_listed_wherever_the_platform_begins_to_count_pages(
-    monkeypatch: pytest.MonkeyPatch, first_page: int, count: int
+    monkeypatch: pytest.MonkeyPatch, first_page: int, count: int, tells_total: bool
 ) -> None:
     hook, asked = _hook(monkeypatch), []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(body := json.loads(request.content))
+        if body["page"] < first_page:
+            return httpx.Response(200, json={"code": 400, "message": "page is a positive number"})
         start = (body["page"] - first_page) * body["size"]
         page = list(range(count))[max(0, start) : max(0, start + body["size"])]
         tasks = [{"id": number, "taskName": "area-1", "taskStatus": "COMPLETED"} for number in page]
-        return httpx.Response(200, json={"code": 200, "data": {"total": count, "list": tasks}})
+        return httpx.Response(200, json={"code": 200, "data": {"total": count if tells_total else None, "list": tasks}})
 
     settings = hook._client_settings
     monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": transport(answer)})
@@ -131,3 +134,18 @@ def test_tasks_are_listed_wherever_the_platform_begins_to_count_pages(
     assert {(task.task_name, str(task.task_state)) for task in found} <= {("area-1", "success")}
     assert all(body["taskName"] == "area-1" for body in asked)
     assert len(asked) <= count // 2 + 2
+    assert len({body["page"] for body in asked}) == len(asked)
+
+
+def test_a_first_page_that_is_refused_for_another_reason_is_no_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = _hook(monkeypatch)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        page = json.loads(request.content)["page"]
+        return httpx.Response(200, json={"code": 200 if page else 403, "data": {"list": []}})
+
+    settings = hook._client_settings
+    monkeypatch.setattr(hook, "_client_settings", lambda: {**settings(), "transport": transport(answer)})
+    with pytest.raises(AuthenticationError):
+        list(hook.list_analysis_tasks("area-1"))
+    hook.close()

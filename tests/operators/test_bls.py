@@ -6,12 +6,14 @@ import os
 from datetime import datetime, timezone
 from typing import Any
 
+import jinja2
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
-from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskDownloadError
 from airflow_provider_taskdl.operators import creation
 from airflow_provider_taskdl.operators.bls import BlsCreateDownloadTaskOperator, BlsDeleteDownloadTaskOperator
-from airflow_provider_taskdl.testing import Body, Cut, Emulator, Fault, Lose, Status, Task
+from airflow_provider_taskdl.testing import Body, Cut, Emulator, EmulatorServer, Fault, Lose, Status, Task
 from tests.running import StateStore, make_context, outcome
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -82,6 +84,18 @@ def test_the_window_is_the_runs_data_interval(taskdl_emulator: Emulator) -> None
     assert [task.request[name] for name in ("queryStartTime", "queryEndTime")] == [
         "2025-11-01T08:00:00Z", "2025-11-01T09:00:00Z",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", [{}, {"data_interval_start": None, "data_interval_end": None}], ids=["none", "empty"])
+def test_a_run_without_a_data_interval_is_told_what_it_needs(taskdl_emulator: Emulator, gone: Any) -> None:
+    with DAG("strict", template_undefined=jinja2.StrictUndefined):
+        operator = BlsCreateDownloadTaskOperator(task_id="create", log_store_name="access-log")
+    operator.render_template_fields(gone)
+    kind, cause = outcome(lambda: operator.execute(_try()))
+    assert kind == "failed"
+    with pytest.raises(ConnectionConfigError, match="a run without a data interval needs query_start_time"):
+        raise cause
+    assert taskdl_emulator.count() == 0
 
 
 @pytest.mark.parametrize(
@@ -215,6 +229,21 @@ def test_what_is_remembered_needs_no_search(taskdl_emulator: Emulator) -> None:
     uuid = _create().execute(_try(1, store))
     assert _create().execute(_try(2, store)) == uuid
     assert (taskdl_emulator.count("bls.list"), taskdl_emulator.count("bls.create")) == (0, 1)
+
+
+def test_what_was_made_at_another_service_is_not_remembered(
+    taskdl_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, elsewhere = StateStore(), Emulator()
+    _create().execute(_try(1, store))
+    with EmulatorServer(elsewhere) as server:
+        elsewhere.fault("bls.status", Status(403))  # then what is remembered is believed
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        second = _create().execute(_try(2, store))
+        assert [task.id for task in _tasks(elsewhere)] == [second]
+        assert _create().execute(_try(3, store)) == second
+        assert elsewhere.count("bls.create") == 1
 
 
 @pytest.mark.parametrize(("fault", "kind"), [(Status(403), "success"), (Status(503), "retry")])

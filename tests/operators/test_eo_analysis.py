@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from contextlib import closing
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
 from airflow_provider_taskdl.operators.eo_analysis import EoCreateAnalysisTaskOperator
-from airflow_provider_taskdl.testing import Emulator, Fault, Lose, Status, Task
+from airflow_provider_taskdl.testing import Body, Emulator, Fault, Lose, Status, Task
 from tests.running import make_context, outcome
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -97,4 +98,14 @@ def test_what_has_failed_is_made_anew(taskdl_emulator: Emulator) -> None:
     (task,) = _tasks(taskdl_emulator)
     assert _create().execute(_try(2)) == first
     task.finish("failed")
+    assert _create().execute(_try(2)) != first
+
+
+@pytest.mark.parametrize("word", ["FAILED", "failed", "CANCELLED", "Canceled", "ERROR", "DELETED", "ABORTED", "4"])
+def test_a_task_that_came_to_nothing_is_not_adopted(taskdl_emulator: Emulator, word: str) -> None:
+    first = _create().execute(_try(1))
+    name = _tasks(taskdl_emulator)[0].request["taskName"]
+    listed = {"total": 1, "list": [{"id": first, "taskName": name, "taskStatus": word}]}
+    answer = json.dumps({"code": 200, "message": "OK", "data": listed})
+    taskdl_emulator.fault("eo.list", Body(text=answer, type="application/json"))
     assert _create().execute(_try(2)) != first
