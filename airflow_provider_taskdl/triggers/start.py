@@ -14,7 +14,14 @@ GRACE_SECONDS = 120.0
 # The waits of many runs that begin at once do not look at once.
 _SPREAD_SECONDS = 5.0
 # What Airflow's triggerer cannot look up for a template: nothing answers the question, and the trigger hangs.
-_UNANSWERED = re.compile(r"xcom_pull(?!.*\bmap_indexes\b)|\bprev_\w+_success\b", re.DOTALL)
+_UNANSWERED = re.compile(
+    r"\bxcom_pull(?!\s*\([^()]*\bmap_indexes\b)|\bprev_\w+_success\b|\btask_state_store\b|\binlet_events\b"
+    r"|\bget_(previous_dagrun|task_breadcrumbs|first_reschedule_date)\b"
+)
+# What a DAG can give to its templates, and what is not written down with it: the triggerer has it not.
+_OF_THE_DAG = ("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs")
+# What is no template, wherever the DAG has them begin.
+_PLAIN = re.compile(r"[\w.:-]*")
 
 
 def start_trigger_args(
@@ -23,7 +30,9 @@ def start_trigger_args(
     """Return from what the scheduler makes a task's trigger, or ``None`` where Airflow cannot do it right.
 
     Before 3.3 it never can: such a trigger's templates are not rendered, or it is never made. From then on it can
-    unless a template needs what the triggerer has no answer to. The task then goes through a worker first.
+    unless a template needs what the triggerer has no answer to, or may need what the DAG defines for its templates. The
+    task then goes through a worker first. (A DAG that gets the task after that was made is not known here: make it
+    within ``with DAG(...)`` or with ``dag=``.)
 
     :param task: The task, with ``conn_id``, ``remote_task_id`` and ``execution_timeout``.
     :param timeout: Seconds to wait at most.
@@ -35,8 +44,11 @@ def start_trigger_args(
 
     if not hasattr(BaseTrigger, "render_template_fields"):
         return None
-    conn_id, remote_task_id = _renderable(task.conn_id), _renderable(task.remote_task_id)
-    if conn_id is None or remote_task_id is None:
+    dag = task.get_dag()
+    has_more = any(getattr(dag, name, None) for name in _OF_THE_DAG)
+    templated = {"conn_id": task.conn_id, "remote_task_id": task.remote_task_id, "not_found": not_found}
+    texts = {name: _renderable(value, has_more) for name, value in templated.items()}
+    if None in texts.values():
         return None
     # Nobody can tell the trigger a time of day: the scheduler only adds this to the time when it makes the trigger, and
     # that limit, which the database keeps, is what the trigger has its deadline from.
@@ -47,9 +59,7 @@ def start_trigger_args(
         trigger_cls="airflow_provider_taskdl.triggers.download_link.DownloadLinkTrigger",
         next_method="execute_complete",
         trigger_kwargs={
-            "conn_id": conn_id,
-            "remote_task_id": remote_task_id,
-            "not_found": not_found,
+            **texts,
             "deadline": None,
             "grace": limit - timeout,
             "poll_interval": poll_interval,
@@ -60,8 +70,12 @@ def start_trigger_args(
     )
 
 
-def _renderable(value: Any) -> str | None:
-    """Return a parameter as text that the triggerer can render; ``None`` if it cannot."""
+def _renderable(value: Any, dag_has_more: bool) -> str | None:
+    """Return a parameter as text that the triggerer can render; ``None`` if it cannot.
+
+    :param value: The parameter.
+    :param dag_has_more: Whether the DAG defines anything for its templates.
+    """
     from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 
     if isinstance(value, PlainXComArg):
@@ -71,4 +85,6 @@ def _renderable(value: Any) -> str | None:
         # One result by its number is what the triggerer can ask for; an unmapped task's is -1.
         return f"{{{{ ti.xcom_pull(task_ids={source.task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"
     text = str(value)
-    return None if isinstance(value, XComArg) or _UNANSWERED.search(text) else text
+    if isinstance(value, XComArg) or _UNANSWERED.search(text) or (dag_has_more and not _PLAIN.fullmatch(text)):
+        return None
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from datetime import datetime, timedelta, timezone
@@ -26,13 +27,15 @@ START: dict[str, Any] = {"conn_id": "eo_analysis_default", "deferrable": True, "
 
 
 def _sensor(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadLinkSensor:
-    return DownloadLinkSensor(task_id="wait", remote_task_id=remote_task_id, **{**START, "timeout": 600, **settings})
+    return DownloadLinkSensor(
+        **{"task_id": "wait", "remote_task_id": remote_task_id, **START, "timeout": 600, **settings}
+    )
 
 
 def _operator(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadToObjectStorageOperator:
     facts = {"destination": "/tmp", "wait_for_link": True, "wait_timeout": 600.0}
     return DownloadToObjectStorageOperator(
-        task_id="wait", remote_task_id=remote_task_id, **{**START, **facts, **settings}
+        **{"task_id": "wait", "remote_task_id": remote_task_id, **START, **facts, **settings}
     )
 
 
@@ -84,7 +87,15 @@ def test_every_template_of_the_wait_is_rendered_in_the_triggerer(make: Any) -> N
         ("{{ ti.xcom_pull(task_ids='create', map_indexes=-1) }}", True),
         ("{{ ti.xcom_pull(task_ids='create') }}", False),
         ("{{ ti.xcom_pull(\n'create') }}", False),
+        ("{{ ti.xcom_pull(task_ids='a') or ti.xcom_pull(task_ids='b', map_indexes=-1) }}", False),
+        ("{{ ti.xcom_pull(task_ids='a', map_indexes=-1) or ti.xcom_pull(task_ids='b', map_indexes=0) }}", True),
+        ("{% set pull = ti.xcom_pull %}{{ pull('a') }}", False),
         ("{{ prev_start_date_success }}", False),
+        ("{{ ti.get_previous_dagrun().run_id }}", False),
+        ("{{ ti.get_task_breadcrumbs(dag.dag_id, run_id) }}", False),
+        ("{{ ti.get_first_reschedule_date({}) }}", False),
+        ("{{ task_state_store.get('id') }}", False),
+        ("{{ inlet_events['x'][0].extra.id }}", False),
         ("{{ var.value.uuid }}", True),
         (12345, True),
     ],
@@ -95,6 +106,30 @@ def test_a_template_that_the_triggerer_would_hang_at_is_left_to_a_worker(
     assert (make(template).start_trigger_args is not None) is is_rendered
     if isinstance(template, str):
         assert (make("7", conn_id=template).start_trigger_args is not None) is is_rendered
+        assert (make("7", not_found=template).start_trigger_args is not None) is is_rendered
+
+
+@both
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"user_defined_macros": {"newest": lambda: "7"}},
+        {"user_defined_filters": {"hours": lambda value: value}},
+        {"jinja_environment_kwargs": {"variable_start_string": "<<", "variable_end_string": ">>"}},
+    ],
+)
+def test_templates_that_the_dag_has_something_to_say_in_are_left_to_a_worker(
+    make: Any, settings: dict[str, Any]
+) -> None:
+    number = itertools.count()
+    with DAG("own", **settings):
+        for text in ("{{ newest() }}", "{{ 7 | hours }}", "<< params.id >>"):
+            for name in ("remote_task_id", "conn_id", "not_found"):
+                task_id = f"wait_{next(number)}"
+                assert make(**{"task_id": task_id, name: text}).start_trigger_args is None
+        assert make("cfa6a654-06e9:1.2", task_id="plain").start_trigger_args is not None
+        given = make(give(), task_id="given").start_trigger_args.trigger_kwargs["remote_task_id"]
+        assert given.startswith("{{ ti.xcom_pull(")
 
 
 @task
