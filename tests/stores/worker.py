@@ -7,11 +7,11 @@ tells how much memory it took at most, in bytes.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from typing import Any
 
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
+from tests.memory import peak
 from tests.running import FakeTaskInstance
 
 
@@ -20,7 +20,7 @@ def main(parameters: dict[str, Any]) -> None:
     operator = DownloadToObjectStorageOperator(task_id="t", conn_id="eo_analysis_default", **parameters)
     context: Any = {"ti": FakeTaskInstance()}
     operator.execute(context)
-    sys.stdout.write(f"\n{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+    sys.stdout.write(f"\n{peak()}\n")
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ with EmulatorServer(emulator) as server:
     print(server.base_url, flush=True)
     sys.stdin.read()
 """
-# The peak is the kernel's own number; what was inherited from the parent at the start does not count into VmHWM.
 TRANSFER = """
 import json, pathlib, sys, types
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.testing import Emulator
+from tests.memory import peak
 from tests.transfer.harness import job, lists
 url, task, to, options = sys.argv[1:]
 if options == "local":
@@ -48,9 +48,7 @@ else:
     store = ObjectStore(fsspec.filesystem(**json.loads(options)), to)
 server = types.SimpleNamespace(base_url=url, emulator=Emulator())
 result = job(lists(server, types.SimpleNamespace(id=task)), store, timeout=60.0).run()
-status = pathlib.Path("/proc/self/status").read_text()
-peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024
-print(json.dumps([result.entries[0].sha256, peak]))
+print(json.dumps([result.entries[0].sha256, peak()]))
 """
 
 
