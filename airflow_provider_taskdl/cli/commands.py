@@ -17,10 +17,8 @@ from airflow_provider_taskdl.listing import RemoteFile, TaskState, TaskStatus
 from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.operators.job import make_job
 from airflow_provider_taskdl.redaction import printable
-from airflow_provider_taskdl.transfer.job import MIB
 from airflow_provider_taskdl.transfer.progress import human_bytes
-
-_PART_SIZE = 16 * MIB
+from airflow_provider_taskdl.transfer.sizes import PART_SIZE
 
 
 def state(options: argparse.Namespace, write: Callable[[str], object]) -> int:
@@ -67,7 +65,7 @@ def get(options: argparse.Namespace, write: Callable[[str], object]) -> int:
     :returns: The exit code.
     """
     with Screen() as screen, _hook(options.conn_id, screen) as hook:
-        destination = Destination(options.dest, part_size=_PART_SIZE)
+        destination = Destination(options.dest, part_size=PART_SIZE)
         job = make_job(
             hook,
             options.task,
@@ -75,7 +73,7 @@ def get(options: argparse.Namespace, write: Callable[[str], object]) -> int:
             pattern=options.pattern,
             overwrite=options.overwrite,
             concurrency=options.concurrency,
-            part_size=_PART_SIZE,
+            part_size=PART_SIZE,
             progress=screen.progress,
         )
         result = job.run()

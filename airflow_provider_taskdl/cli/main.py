@@ -26,8 +26,9 @@ exit codes:
   0    done; for `state`: the task succeeded
   1    not done, later it may be: network, service, files not there yet; for `check`: something is wrong
   2    the command line is wrong
-  3    not done, and the same command will not do better: connection, credentials, task, destination
-  130  stopped by Ctrl-C (143: terminated)
+  3    not done, and the same command will not do better: connection, credentials,
+       task, a name at the destination that is taken
+  130  stopped by Ctrl-C (143: terminated); not `emulator`, which is meant to end so: 0
 """
 
 
@@ -49,10 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["emulator"]:
-        from airflow_provider_taskdl.testing.__main__ import main as serve
-
-        serve(words[1:], prog=f"{PROG} emulator")
-        return DONE
+        return _emulate(words[1:])
     options = parser().parse_args(words)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -79,6 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a traceback would help nobody who reads a terminal, and may hold anything
         _say(f"Unexpected {type(error).__name__}: {printable(redact_text(str(error)))}")
         return NEVER
+
+
+def _emulate(words: list[str]) -> int:
+    try:
+        from airflow_provider_taskdl.testing.__main__ import main as serve
+
+        serve(words, prog=f"{PROG} emulator")
+    except ImportError as error:
+        _say(f"The emulator needs more packages, pip install 'airflow-provider-taskdl[testing]': {error}")
+        return NEVER
+    except OSError as error:  # the port is taken, a certificate's file is not there
+        _say(f"The emulator cannot serve: {error}")
+        return NEVER
+    return DONE
 
 
 def _command(name: str) -> Callable[[argparse.Namespace, Callable[[str], object]], int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, conf
 
 from airflow_provider_taskdl.operators.links import DestinationLink
+from airflow_provider_taskdl.transfer.sizes import MIB, PART_SIZE
 from airflow_provider_taskdl.triggers.start import GRACE_SECONDS, start_trigger_args
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_provider_taskdl.operators.destination import Destination
     from airflow_provider_taskdl.transfer.job import DownloadJob, Result
 
-MIB = 1024 * 1024
 _WEEK = 7 * 24 * 3600.0
 
 
@@ -93,7 +93,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
         expected_files: int | str | Collection[str] | None = None,
         on_error: Literal["collect", "fail_fast"] = "collect",
         concurrency: int = 8,
-        part_size: int = 16 * MIB,
+        part_size: int = PART_SIZE,
         wait_for_link: bool = False,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 60.0,

@@ -22,11 +22,10 @@ from airflow_provider_taskdl.transfer.progress import Progress, closing_table, h
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
 from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.sinks.base import Store
+from airflow_provider_taskdl.transfer.sizes import PART_SIZE
 from airflow_provider_taskdl.transfer.stop import Stop
 
 log = logging.getLogger(__name__)
-
-MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class DownloadJob:
         overwrite: Overwrite = "verified",
         on_error: OnError = "collect",
         concurrency: int = 8,
-        part_size: int = 16 * MIB,
+        part_size: int = PART_SIZE,
         retry: RetryPolicy | None = None,
         checkpoint: Checkpoint | None = None,
         progress: Callable[[int, int | None], Progress] = Progress,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 import subprocess
 import sys
 from typing import NoReturn
@@ -57,6 +59,32 @@ def test_an_error_that_nobody_foresaw_shows_no_traceback_and_no_link(
     assert said.code == 3
     assert said.err == "Unexpected RuntimeError: see https://h.example/f?***\n"
     assert_canary_free(said)
+
+
+def test_an_emulator_that_cannot_listen_says_so(command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = command("emulator", "--port", str(taken.getsockname()[1]))
+    assert said.code == 3
+    assert said.err.startswith("The emulator cannot serve: ")
+    assert "in use" in said.err
+
+
+def test_an_emulator_whose_packages_are_missing_says_so(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "airflow_provider_taskdl.testing.__main__", raising=False)
+    monkeypatch.setitem(sys.modules, "airflow_provider_taskdl.testing.server", None)
+    said = command("emulator", "--port", "0")
+    assert said.code == 3
+    assert "pip install 'airflow-provider-taskdl[testing]'" in said.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_emulator_is_ended_by_a_signal_and_that_is_its_end(number: signal.Signals) -> None:
+    process = start("emulator", "--port", "0")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Serving the services at ")
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 0
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
