@@ -2,7 +2,8 @@
 
 The whole life of an export: it is created for the run's data interval, waited for without a worker, downloaded, and
 deleted at the service. Runs that were missed are caught up, and ``airflow backfill create`` does any other time: each
-run exports the hour that it stands for, whenever it runs.
+run exports the hour that it stands for, whenever it runs. So unpausing it makes a run for every hour since
+``start_date``, 24 for each day, each with an export: set the date from which on you want the logs.
 
 A worker that is killed after it asked for the export makes no second one: the retry finds the first. The export of a
 download that failed is kept, so that the download, cleared, goes on where it stopped.
@@ -27,7 +28,7 @@ DESTINATION = "{{ var.value.get('taskdl_destination', 'file:///tmp/taskdl') }}"
 @dag(
     # Not "@hourly" alone: with it, Airflow 3 makes runs whose data interval has no length.
     schedule=CronDataIntervalTimetable("@hourly", timezone="UTC"),
-    start_date=datetime(2025, 11, 1, tzinfo=timezone.utc),
+    start_date=datetime(2025, 11, 1, tzinfo=timezone.utc),  # set your own: see above
     catchup=True,
     max_active_runs=4,  # an account may run 50 queries at once
     is_paused_upon_creation=True,  # or it would catch up at once

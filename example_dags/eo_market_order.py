@@ -10,6 +10,7 @@ Connection: ``eo_market_default``. Variable ``taskdl_destination``: a local dire
 from __future__ import annotations
 
 import datetime
+import os
 from typing import Any
 
 from airflow.providers.common.compat.sdk import (  # in Airflow 3 also: airflow.sdk
@@ -23,6 +24,8 @@ from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOp
 
 DESTINATION = "{{ var.value.get('taskdl_destination', 'file:///tmp/taskdl') }}"
 ORDER = "{{ params.order }}"
+# Who waits for weeks need not ask every minute; the demo, whose order takes seconds, sets less.
+POLL_SECONDS = float(os.environ.get("TASKDL_EXAMPLE_POLL_SECONDS", "300"))
 
 
 @dag(
@@ -39,7 +42,7 @@ def eo_market_order() -> None:
         destination=f"{DESTINATION}/eo-market/{ORDER}",
         wait_for_link=True,  # an acquisition may take weeks
         deferrable=True,
-        poll_interval=5,
+        poll_interval=POLL_SECONDS,
         wait_timeout=datetime.timedelta(weeks=6).total_seconds(),
         retries=3,
     )

@@ -72,13 +72,14 @@ ROWS = (
 # What meets Airflow. The rest of the package is the same code under the newest.
 QUICK = (
     "tests/auth", "tests/hooks", "tests/operators", "tests/sensors", "tests/triggers/test_download_link.py",
-    "tests/triggers/test_events.py", "tests/test_connection_forms.py", "tests/test_get_provider_info.py",
-    "tests/test_imports.py", "tests/test_example_dags.py",
+    "tests/triggers/test_events.py", "tests/triggers/test_start.py", "tests/triggers/test_start_in_a_worker.py",
+    "tests/test_connection_forms.py", "tests/test_get_provider_info.py", "tests/test_imports.py",
+    "tests/test_example_dags.py",
 )  # fmt: skip
 ALL = (
-    *QUICK, "tests/apis", "tests/integration/test_dags.py", "tests/testing", "tests/transfer", "tests/test_backoff.py",
-    "tests/test_exceptions.py", "tests/test_listing.py", "tests/test_public_objects.py", "tests/test_redaction.py",
-    "tests/test_wire_log.py", "tests/triggers/test_many_waiters.py",
+    *QUICK, "tests/apis", "tests/integration/test_dags.py", "tests/testing", "tests/transfer",
+    "tests/test_backoff.py", "tests/test_exceptions.py", "tests/test_listing.py", "tests/test_public_objects.py",
+    "tests/test_redaction.py", "tests/test_wire_log.py", "tests/triggers/test_many_waiters.py",
 )  # fmt: skip
 # The packages of an old Airflow warn of each other. What this package is warned of is an error still.
 WARNINGS = "default\nerror:::airflow_provider_taskdl.*"

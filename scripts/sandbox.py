@@ -32,6 +32,7 @@ def settings(home: Path, dags: Path, store: Path, connections: Mapping[str, str]
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "2",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_VAR_TASKDL_DESTINATION": store.as_uri(),
+        "TASKDL_EXAMPLE_POLL_SECONDS": "5",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         # The emulated services are on this machine, which no proxy reaches.
         "NO_PROXY": "127.0.0.1,localhost",

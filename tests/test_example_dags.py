@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -83,6 +84,7 @@ def start(dag_id: str, folder: Path, server: EmulatorServer) -> subprocess.Popen
         "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER),
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
         "AIRFLOW_VAR_TASKDL_DESTINATION": str(folder / "store"),
+        "TASKDL_EXAMPLE_POLL_SECONDS": "1",
     }
     command = [sys.executable, "-m", "airflow", "dags", "test", dag_id]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -103,6 +105,12 @@ def test_all_of_them_parse(airflow_db: None) -> None:
     dags, errors = json.loads(said.stdout.splitlines()[-1])
     assert dags == DAGS
     assert {Path(path).stem for path in errors} == {name for name in LATER if name not in DAGS}, errors
+
+
+def test_an_order_that_takes_weeks_is_not_asked_for_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKDL_EXAMPLE_POLL_SECONDS", raising=False)
+    dag = runpy.run_path(str(FOLDER / "eo_market_order.py"))["eo_market_order"]()
+    assert dag.get_task("download").poll_interval == 300
 
 
 def test_bls_log_export(runs: Runs) -> None:

@@ -7,39 +7,20 @@ import itertools
 import json
 import time
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task, task_group
-from airflow.serialization.serialized_objects import DagSerialization
-from airflow.triggers.base import BaseTrigger
+from airflow.providers.common.compat.sdk import DAG, task, task_group
 
-from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
-from tests.running import make_context, outcome, run
+from tests.airflow_versions import since
+from tests.triggers.starting import START, both, operator
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
-START: dict[str, Any] = {"conn_id": "eo_analysis_default", "deferrable": True, "start_from_trigger": True}
-
-
-def _sensor(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadLinkSensor:
-    return DownloadLinkSensor(
-        **{"task_id": "wait", "remote_task_id": remote_task_id, **START, "timeout": 600, **settings}
-    )
-
-
-def _operator(remote_task_id: Any = "{{ params.id }}", **settings: Any) -> DownloadToObjectStorageOperator:
-    facts = {"destination": "/tmp", "wait_for_link": True, "wait_timeout": 600.0}
-    return DownloadToObjectStorageOperator(
-        **{"task_id": "wait", "remote_task_id": remote_task_id, **START, **facts, **settings}
-    )
-
-
-both = pytest.mark.parametrize("make", [_sensor, _operator], ids=["sensor", "operator"])
+pytestmark = since(3, 3, "no trigger starts a task rightly")
 
 
 @both
@@ -62,15 +43,7 @@ def test_it_is_asked_for(make: Any, settings: dict[str, Any]) -> None:
 
 
 def test_an_operator_that_does_not_wait_begins_in_a_worker() -> None:
-    assert _operator(wait_for_link=False).start_trigger_args is None
-
-
-@both
-def test_an_airflow_whose_triggers_render_no_templates_begins_in_a_worker(
-    make: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(BaseTrigger, "render_template_fields")
-    assert make().start_trigger_args is None
+    assert operator(wait_for_link=False).start_trigger_args is None
 
 
 @both
@@ -158,10 +131,16 @@ def test_outputs_of_mapped_tasks_are_left_to_a_worker(make: Any) -> None:
         each.expand(number=[1, 2])
 
 
+def _written_down(dag: Any) -> Any:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("wait")
+
+
 def test_a_mapped_task_begins_in_a_worker_however_it_is_written_down() -> None:
     with DAG("mapped_wait") as dag:
         DownloadLinkSensor.partial(task_id="wait", **START).expand(remote_task_id=["1", "2"])
-    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("wait")
+    stored = _written_down(dag)
     assert stored.start_trigger_args is None
 
 
@@ -169,7 +148,7 @@ def test_a_mapped_task_begins_in_a_worker_however_it_is_written_down() -> None:
 def test_it_outlives_being_written_down(make: Any) -> None:
     with DAG("written") as dag:
         make()
-    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("wait")
+    stored = _written_down(dag)
     assert stored.start_from_trigger is True
     assert stored.start_trigger_args is not None
 
@@ -211,12 +190,3 @@ def test_a_wait_without_any_end_is_an_error(taskdl_emulator: Emulator) -> None:
     (event,) = _events(trigger)
     assert (event["status"], event["error"]["type"]) == ("error", "ConnectionConfigError")
     assert taskdl_emulator.count() == 0
-
-
-@both
-def test_where_airflow_does_not_start_it_there_a_worker_defers_it(
-    taskdl_emulator: Emulator, tmp_path: Path, make: Any
-) -> None:
-    remote = taskdl_emulator.eo_task({"a.bin": b"abc"}, ready_after=0.3)
-    interval = {"poke_interval": 0.05} if make is _sensor else {"poll_interval": 0.05, "destination": str(tmp_path)}
-    assert outcome(lambda: run(make(remote.id, **interval), make_context()))[0] == "success"
