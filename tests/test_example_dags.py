@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,17 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("examples")
-    emulator = Emulator(ready_after=12)  # longer than a slow machine takes from an export to the first look for it
+    emulator = Emulator(ready_after=2, starts="asked")
     add_example_tasks(emulator, ready_after=2)
     done = Runs(emulator, folder / "store", {}, {})
     if AIRFLOW < (3, 0):  # `dags test` needs what the scheduler would have written down of the DAGs' aliases
         env = {**os.environ, "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER)}
         subprocess.run([sys.executable, "-m", "airflow", "dags", "reserialize"], env=env, check=True)
-    with EmulatorServer(emulator) as server:
+    with EmulatorServer(emulator) as server, ExitStack() as stack:
         # Side by side, each with a database of its own.
-        processes = {dag_id: start(dag_id, folder, server) for dag_id in DAGS}
+        processes = {dag_id: stack.enter_context(start(dag_id, folder, server)) for dag_id in DAGS}
+        for process in processes.values():  # if one of them fails, the others end as well
+            stack.callback(process.kill)
         for dag_id, process in processes.items():
             output, _ = process.communicate(timeout=500)
             assert process.returncode == 0, output

@@ -142,6 +142,7 @@ def _create(emulator: Emulator, fields: dict[str, Any]) -> Reply:
         request={"order": "desc", "query": "match *", **fields, "limit": limit, "writtenRows": rows},
         file_dir=fields.get("fileDir", ""),
         ready_after=emulator.ready_after,
+        starts=emulator.starts,
     )
     return _ok({"uuid": task.id})
 

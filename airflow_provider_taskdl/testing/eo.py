@@ -64,7 +64,7 @@ def _create(emulator: Emulator, fields: dict[str, Any]) -> Reply:
     algorithms = fields["algorithms"]
     if not isinstance(algorithms, list) or not all(isinstance(a, dict) and a.get("algorithm") for a in algorithms):
         return _refusal(emulator, 400, "Invalid algorithm code")
-    task = emulator.eo_task(emulator.make_results(fields), ready_after=emulator.ready_after)
+    task = emulator.eo_task(emulator.make_results(fields), ready_after=emulator.ready_after, starts=emulator.starts)
     task.request.update(fields)
     return _ok({"taskId": int(task.id)})
 

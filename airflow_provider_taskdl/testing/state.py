@@ -73,6 +73,7 @@ class Emulator:
     :param expired_status: HTTP status by which the file host refuses an expired link, 400 or 403.
     :param link_origin: ``scheme://host[:port]`` of links; by default what the client asked the API at.
     :param ready_after: Seconds until a created task ends.
+    :param starts: When they begin: ``"created"`` or ``"asked"``, with the first question about the task.
     :param make_log: BLS: gives the content of a created task from the request's fields; by default access logs of the
         window that was asked for.
     :param make_results: EO: gives the files of a created task from the request's fields; by default a small raster for
@@ -96,6 +97,7 @@ class Emulator:
         expired_status: Literal[400, 403] = 403,
         link_origin: str | None = None,
         ready_after: float = 0.0,
+        starts: Literal["created", "asked"] = "created",
         make_log: Callable[[Mapping[str, Any]], AnyContent] | None = None,
         make_results: Callable[[Mapping[str, Any]], Mapping[str, AnyContent]] | None = None,
         clock: Callable[[], float] = time.time,
@@ -113,6 +115,7 @@ class Emulator:
         self.expired_status = expired_status
         self.link_origin = link_origin
         self.ready_after = ready_after
+        self.starts = starts
         self.make_log = make_log or access_log_for
         self.make_results = make_results or rasters_for
         self.now = clock

@@ -70,6 +70,19 @@ def test_a_task_waits_runs_and_ends(taskdl_server: EmulatorServer, hook: BlsHook
     assert states == [("waiting", False)] * 2 + [("running", False)] * 2 + [("success", True)]
 
 
+def test_the_time_of_what_is_created_can_begin_with_the_first_question(
+    taskdl_server: EmulatorServer, hook: BlsHook
+) -> None:
+    time, emulator = [1000.0], taskdl_server.emulator
+    emulator.now, emulator.ready_after, emulator.starts = lambda: time[0], 10, "asked"
+    task_id = hook.create_download_task(log_store_name="web", **WINDOW)
+    states = []
+    for step in (500.0, 9.0, 1.0):
+        time[0] += step
+        states.append(str(hook.get_state(task_id)))
+    assert states == ["running", "running", "success"]
+
+
 @pytest.mark.parametrize("ends", ["failed", "expired"])
 def test_a_failure_comes_with_its_reason_and_without_a_link(
     taskdl_emulator: Emulator, hook: BlsHook, ends: Any
