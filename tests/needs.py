@@ -23,13 +23,14 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def program(name: str, *directories: Path | str) -> str:
+def program(name: str, *directories: Path | str, remedy: str = "make services") -> str:
     """Return a program's path, or end the test.
 
     :param name: The program.
     :param directories: Where it may be besides PATH, looked at first.
+    :param remedy: What installs it.
     """
     path = os.pathsep.join([*map(str, directories), str(_NPM), os.environ.get("PATH", os.defpath)])
     if found := shutil.which(name, path=path):
         return found
-    missing(f"{name} is not installed (make services)")
+    missing(f"{name} is not installed ({remedy})")

