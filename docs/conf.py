@@ -1,10 +1,15 @@
 """The site: pages in Markdown, the reference from docstrings; nothing is fetched, neither now nor by readers."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 # Airflow writes its configuration where it is imported from.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+if "AIRFLOW_HOME" not in os.environ:
+    _home = tempfile.mkdtemp(prefix="airflow-home-")
+    os.environ["AIRFLOW_HOME"] = _home
+    atexit.register(shutil.rmtree, _home, ignore_errors=True)
 
 from airflow_provider_taskdl import __version__
 

@@ -1,6 +1,8 @@
 """Settings that Airflow reads when it is imported, and its database for the tests that need one."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,7 +15,11 @@ from tests.s3 import s3_front, s3_server
 __all__ = ["s3_front", "s3_server"]  # fixtures: one server for all tests
 
 pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so that its failures say what was there
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+if "AIRFLOW_HOME" not in os.environ:
+    _home, _maker = tempfile.mkdtemp(prefix="airflow-home-"), os.getpid()
+    os.environ["AIRFLOW_HOME"] = _home
+    # Not when a child ends that was forked of this process.
+    atexit.register(lambda: os.getpid() == _maker and shutil.rmtree(_home, ignore_errors=True))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
