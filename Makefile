@@ -96,5 +96,5 @@ $(VENV)/.dev: $(VENV)/.runtime
 
 $(GCS)/.dev: $(VENV)/.dev constraints-gcs.txt
 	@$(PYTHON) -m venv $(GCS)
-	$(BIN)/uv pip install --quiet --python $(GCS)/bin/python -c constraints-gcs.txt -e '.[gcs]' --group gcs
+	$(BIN)/python scripts/environments.py pip install --quiet --python $(GCS)/bin/python -c constraints-gcs.txt -e '.[gcs]' --group gcs
 	@touch $@

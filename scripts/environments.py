@@ -46,7 +46,7 @@ def make(directory: Path, python: str, packages: Sequence[str]) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         subprocess.run([*uv("venv"), "--quiet", "--python", python, str(directory)], cwd=ROOT, check=True)
         install = [*uv("pip", "install"), "--quiet", "--python", str(inner), *packages]
-        subprocess.run(install, cwd=ROOT, env={**os.environ, **_index()}, check=True)
+        subprocess.run(install, cwd=ROOT, env={**os.environ, **index()}, check=True)
         stamp.write_text(made_of, encoding="utf-8")
     return inner
 
@@ -56,8 +56,8 @@ def uv(*words: str) -> list[str]:
     return [sys.executable, "-m", "uv", *words]
 
 
-def _index() -> dict[str, str]:
-    # Where pip was told to find packages, uv should, too; of pip's settings it reads none.
+def index() -> dict[str, str]:
+    """Return what uv needs in its environment to look where pip does; of pip's settings it reads none."""
     if any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
         return {}
     said = subprocess.run(
@@ -65,3 +65,8 @@ def _index() -> dict[str, str]:
     ).stdout
     settings = dict(re.findall(r"^(?:global|site|user|:env:)\.([\w-]+)='(.*)'$", said, re.MULTILINE))
     return {"UV_DEFAULT_INDEX": settings["index-url"]} if "index-url" in settings else {}
+
+
+if __name__ == "__main__":
+    # uv, with pip's index: `python scripts/environments.py pip install ...`
+    sys.exit(subprocess.run(uv(*sys.argv[1:]), env={**os.environ, **index()}, check=False).returncode)
