@@ -18,8 +18,13 @@ pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so
 if "AIRFLOW_HOME" not in os.environ:
     _home, _maker = tempfile.mkdtemp(prefix="airflow-home-"), os.getpid()
     os.environ["AIRFLOW_HOME"] = _home
-    # Not when a child ends that was forked of this process.
-    atexit.register(lambda: os.getpid() == _maker and shutil.rmtree(_home, ignore_errors=True))
+
+    @atexit.register
+    def _remove_home() -> None:
+        if os.getpid() == _maker:  # not when a child ends that was forked of this process
+            shutil.rmtree(_home, ignore_errors=True)
+
+
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
