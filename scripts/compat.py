@@ -77,7 +77,7 @@ QUICK = (
     "tests/test_example_dags.py",
 )  # fmt: skip
 ALL = (
-    *QUICK, "tests/apis", "tests/integration/test_dags.py", "tests/testing", "tests/transfer",
+    *QUICK, "tests/apis", "tests/cli", "tests/integration/test_dags.py", "tests/testing", "tests/transfer",
     "tests/test_backoff.py", "tests/test_exceptions.py", "tests/test_listing.py", "tests/test_public_objects.py",
     "tests/test_redaction.py", "tests/test_wire_log.py", "tests/triggers/test_many_waiters.py",
 )  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
+from tests.airflow_versions import since
 from tests.cli.conftest import PASSWORD, Command, Said, start
 from tests.transfer.conftest import Certificate
 
@@ -42,6 +43,7 @@ def test_a_connection_that_nobody_made(command: Command) -> None:
     assert "AIRFLOW_CONN_NOBODYS" in said
 
 
+@since(3, 0, "it logs its own traceback")
 def test_a_variable_that_is_no_connection(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", f'{{"password": "{PASSWORD}')
     assert wrong(command("check", "broken")) == [

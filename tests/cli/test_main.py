@@ -12,6 +12,7 @@ import pytest
 
 import airflow_provider_taskdl
 from airflow_provider_taskdl.cli import commands
+from tests.airflow_versions import since
 from tests.canary import CANARY, assert_canary_free
 from tests.cli.conftest import Command, start
 
@@ -87,6 +88,7 @@ def test_an_emulator_is_ended_by_a_signal_and_that_is_its_end(number: signal.Sig
     assert process.returncode == 0
 
 
+@since(3, 0, "it warns of itself on standard error")
 def test_a_reader_that_has_enough_is_no_error() -> None:
     process = start("check", "nobodys")
     assert process.stdout is not None
