@@ -42,14 +42,17 @@ class Sink:
     :ivar settings: The environment that leads Airflow to it.
     :ivar raw: All bytes that came.
     :ivar read: Gives what they say.
+    :ivar settle: Waits until all that was sent is in ``raw``.
     """
 
     settings: Mapping[str, str]
     raw: list[bytes]
     read: Callable[[list[bytes]], Received]
+    settle: Callable[[], None] = lambda: None
 
     def received(self) -> Received:
-        """Return what came until now."""
+        """Return what was sent until now."""
+        self.settle()
         return self.read(list(self.raw))
 
 
@@ -60,11 +63,19 @@ def statsd() -> Iterator[Sink]:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
         listener.bind(("127.0.0.1", 0))
-        end = b"the end"
+        end, marker, marked = b"the end", b"until here", threading.Event()
 
         def listen() -> None:
             while (datagram := listener.recv(65536)) != end:
-                raw.append(datagram)
+                if datagram == marker:
+                    marked.set()
+                else:
+                    raw.append(datagram)
+
+        def settle() -> None:
+            marked.clear()
+            listener.sendto(marker, listener.getsockname())
+            assert marked.wait(60), "the datagrams are not read"
 
         thread = threading.Thread(target=listen)
         thread.start()
@@ -75,7 +86,9 @@ def statsd() -> Iterator[Sink]:
             "STATSD_INFLUXDB_ENABLED": "True",
         }
         try:
-            yield Sink({f"AIRFLOW__METRICS__{name}": value for name, value in settings.items()}, raw, _read_statsd)
+            yield Sink(
+                {f"AIRFLOW__METRICS__{name}": value for name, value in settings.items()}, raw, _read_statsd, settle
+            )
         finally:
             listener.sendto(end, listener.getsockname())
             thread.join()

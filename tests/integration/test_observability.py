@@ -116,7 +116,10 @@ def _begin(stack: ExitStack, sink: Sink, folder: Path) -> _Begun:
     }
     runs = [(dag_id, {"remote_task_id": t.id, "destination": str(out / dag_id)}) for dag_id, t in tasks.items()]
     command = [sys.executable, str(DAGS.with_name("run_dags.py")), json.dumps(runs)]
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = stack.enter_context(
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    )
+    stack.callback(process.kill)  # if it hangs, or the other fails
     return server, tasks, out, time.monotonic(), process
 
 
