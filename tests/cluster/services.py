@@ -8,20 +8,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parts import free_port
-
-from tests.deployment.living import until
 from tests.needs import missing, program
+from tests.servers import free_port, running
 
 # Debian keeps PostgreSQL's programs out of PATH, each version's in a directory of its own.
 _POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-_STOP_SECONDS = 20.0
 
 
 @dataclass
@@ -33,7 +30,7 @@ class Service:
 
     user: str = ""
     password: str = field(default_factory=lambda: secrets.token_hex(16))
-    port: int = field(default_factory=lambda: free_port(0))
+    port: int = field(default_factory=free_port)
 
     def url(self, scheme: str, database: str) -> str:
         """Return its address for a client.
@@ -74,6 +71,7 @@ def postgres() -> Iterator[Postgres]:
         made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **account)
         if made.returncode:
             missing(f"PostgreSQL cannot be started here: {made.stdout}{made.stderr}")
+        service.port = free_port()  # making the database took its time
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": service.port,
@@ -88,7 +86,7 @@ def postgres() -> Iterator[Postgres]:
         def connect() -> None:
             psycopg2.connect(service.url("postgresql", "postgres")).close()
 
-        with _running(command, folder, connect, signal.SIGINT, **account):
+        with running(command, folder / "server.log", connect, end=signal.SIGINT, start_new_session=True, **account):
             yield service
 
 
@@ -107,41 +105,5 @@ def redis() -> Iterator[Service]:
             with client.Redis.from_url(service.url("redis", "0")) as connection:
                 connection.ping()
 
-        with _running([program("redis-server"), str(file)], Path(name), connect, signal.SIGTERM):
+        with running([program("redis-server"), file], Path(name, "server.log"), connect):
             yield service
-
-
-@contextmanager
-def _running(
-    command: list[str], folder: Path, connect: Callable[[], None], end: signal.Signals, **account: Any
-) -> Iterator[None]:
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            **account,
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, log.read_text()
-        try:
-            connect()
-        except Exception:  # noqa: BLE001 - each client has its own words for "not yet"
-            return False
-        return True
-
-    try:
-        until(answers, f"the start of {command[0]}")
-        yield
-    finally:
-        process.send_signal(end)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

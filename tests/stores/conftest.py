@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ import pytest
 from airflow_provider_taskdl.testing.fixtures import taskdl_emulator, taskdl_emulator_options, taskdl_server
 from tests.needs import program
 from tests.s3 import S3Server
+from tests.servers import free_port, listens, running
 from tests.stores.places import S3, Azure, Disk, Gcs, Moto, Place
-from tests.stores.servers import free_port, running
 
 __all__ = ["taskdl_emulator", "taskdl_emulator_options", "taskdl_server"]
 
@@ -39,8 +40,9 @@ def s3(request: pytest.FixtureRequest) -> Place:
 def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """moto's S3 server, a second opinion."""
     folder, port = tmp_path_factory.mktemp("moto"), free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [program("moto_server", _SERVICES / "moto/bin"), "--host", "127.0.0.1", "--port", str(port)]
-    with running(command, port, folder / "log") as url:
+    with running(command, folder / "log", partial(listens, port)):
         yield Moto(S3Server(url, folder))
 
 
@@ -48,9 +50,10 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Azurite, the vendor's own emulator."""
     folder, port = tmp_path_factory.mktemp("azurite"), free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [program("azurite-blob"), "--blobPort", str(port), "--location", str(folder), "--silent"]
     # It must not be older than the client, and must not call home.
-    with running([*command, "--skipApiVersionCheck", "--disableTelemetry"], port, folder / "log") as url:
+    with running([*command, "--skipApiVersionCheck", "--disableTelemetry"], folder / "log", partial(listens, port)):
         yield Azure(url)
 
 
@@ -58,8 +61,9 @@ def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """An emulator of Google Cloud Storage."""
     folder, port = tmp_path_factory.mktemp("gcs"), free_port()
+    url = f"http://127.0.0.1:{port}"
     command = [sys.executable, str(Path(__file__).with_name("gcs_emulator.py")), str(port)]
-    with running(command, port, folder / "log") as url:
+    with running(command, folder / "log", partial(listens, port)):
         yield Gcs(url)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from parts import free_port
 from playwright.sync_api import Page, expect
 
 from airflow_provider_taskdl.get_provider_info import get_provider_info
@@ -17,6 +16,7 @@ from airflow_provider_taskdl.testing import EmulatorServer
 from airflow_provider_taskdl.testing.__main__ import EO_TASK
 from tests.canary import assert_canary_free, recorded_links
 from tests.deployment.living import Deployment, Run, ask, until
+from tests.servers import free_port
 from tests.ui.conftest import BUCKET, STORE, Shot
 from tests.ui.pages import Connections, shown
 
@@ -177,7 +177,7 @@ def test_a_connection_is_tested_and_edited_and_never_shows_a_secret(
     shot(connections.page, f"test-{service.conn_type}-refused")
 
     form = connections.open().edit(conn_id)
-    closed = str(free_port(0))
+    closed = str(free_port())
     form.fill({service.host: "http://127.0.0.1", "Port": closed, service.secret: given["password"]})
     form.save()
     title, said = tested()
@@ -250,7 +250,7 @@ def test_a_value_that_cannot_be_is_told_by_its_name(connections: Connections) ->
     form.fill({"Endpoint": ""})
     form.open("Extra Fields JSON")
     # By way of a proxy that is not there, for nobody outside is to be asked.
-    form.write_json({"region": "nowhere", "proxy": f"http://127.0.0.1:{free_port(0)}"})
+    form.write_json({"region": "nowhere", "proxy": f"http://127.0.0.1:{free_port()}"})
     form.save()
     title, said = connections.test("odd_bls")
     assert title == "Test Connection Failed"
