@@ -221,7 +221,7 @@ HARMLESS = frozenset(
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
-    transfer.sinks.azure_sink.Left transfer.sinks.gcs_sink.Group
+    transfer.sinks.azure_sink.Try transfer.sinks.gcs_sink.Group
     """.split()  # noqa: SIM905
 )
 

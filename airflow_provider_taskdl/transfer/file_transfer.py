@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from airflow_provider_taskdl.exceptions import DestinationError, IntegrityError, SourceChangedError, TaskDownloadError
+from airflow_provider_taskdl.exceptions import (
+    DestinationError,
+    DestinationExistsError,
+    IntegrityError,
+    SourceChangedError,
+    TaskDownloadError,
+)
 from airflow_provider_taskdl.listing import RemoteFile
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.digest import Digests
@@ -20,7 +26,7 @@ from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Stop
 
-# A file that changes while it is read, or whose digest is wrong, is read once more from its start.
+# A file that changes while it is read, or whose digest is wrong or not known, is read once more from its start.
 _READINGS = 2
 
 
@@ -279,9 +285,11 @@ class FileTransfer:
                 self._give_up(keep=False)
                 raise
         failure = self._failure
-        changed = isinstance(failure, SourceChangedError | IntegrityError)
-        self._give_up(keep=not changed)
-        if changed and self._reading < _READINGS and not self._told_to_stop:
+        again = isinstance(failure, SourceChangedError | IntegrityError)
+        # Of parts that an earlier process brought no digest is known by which its own file could be told from another.
+        again |= self._unread and isinstance(failure, DestinationExistsError)
+        self._give_up(keep=not again)
+        if again and self._reading < _READINGS and not self._told_to_stop:
             self._start_over()
             return [Piece(self)]
         if isinstance(failure, TaskDownloadError):

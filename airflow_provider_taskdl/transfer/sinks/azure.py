@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
-from airflow_provider_taskdl.transfer.sinks.azure_sink import AzureSink, Left, stored_as
+from airflow_provider_taskdl.transfer.sinks.azure_sink import AzureSink, Try, stored_as
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 
 _MIB = 1024 * 1024
@@ -44,6 +44,7 @@ class AzureStore(AsyncStore):
         # As Airflow's own hook for Azure has it: the client tells of each request in twenty lines of the task's log.
         logging.getLogger(_CLIENTS_LOG).setLevel(os.environ.get("AZURE_HTTP_LOGGING_LEVEL", logging.WARNING))
         self.container, self.prefix = container, f"{prefix}/" if prefix else ""
+        self._spoiled: set[tuple[str, str]] = set()
 
     def prepare(self, needed: int) -> None:
         """Do nothing: there are no directories, and a container that is missing is found out by the first question."""
@@ -65,7 +66,15 @@ class AzureStore(AsyncStore):
         length = max(part_size, -(-(origin.size or 0) // _MAX_BLOCKS))
         version = version_of(origin)
         left = self._left(name, version, max(length, longest or 0)) if origin.is_certain else None
-        return AzureSink(self, name, origin, version=version, part_size=length, replace=replace, left=left)
+        return AzureSink(self, name, origin, blocks=left or Try(version, length), replace=replace)
+
+    def spoil(self, name: str, blocks: Try) -> None:
+        """See that no later try goes on with these blocks, in this process or another: a block numbered 0 says so.
+
+        :raises DestinationError: The store refused; then only this process knows.
+        """
+        self._spoiled.add((name, blocks.start))
+        self.call(name, lambda: self.blob(name).stage_block(blocks.name_of(0), b"-", length=1))
 
     def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a blob's bytes."""
@@ -146,7 +155,7 @@ class AzureStore(AsyncStore):
         content: bytes = await stream.readall()
         return content
 
-    def _left(self, name: str, version: str, longest: int) -> Left | None:
+    def _left(self, name: str, version: str, longest: int) -> Try | None:
         """Return the most that an earlier process has left of this version of a file."""
         try:
             _, loose = self.call(name, lambda: self.blob(name).get_block_list("uncommitted"))
@@ -154,12 +163,15 @@ class AzureStore(AsyncStore):
             if error.code in _MISSING:
                 return None
             raise
-        groups: dict[int, dict[int, int]] = {}
+        tries: dict[str, Try] = {}
         for block in loose:
-            if (place := Left.place_of(block.id, version)) is not None and place[0] <= longest:
-                groups.setdefault(place[0], {})[place[1]] = block.size
-        most = max(groups, key=lambda length: len(groups[length]), default=None)
-        return None if most is None else Left(most, groups[most])
+            Try.collect(tries, version, block.id, block.size)
+        usable = [
+            found
+            for start, found in tries.items()
+            if found.part_size <= longest and 0 not in found.sizes and (name, start) not in self._spoiled
+        ]
+        return max(usable, key=lambda found: len(found.sizes), default=None)
 
     @staticmethod
     def _as_error(error: Exception, target: str) -> DestinationError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from string import hexdigits
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
@@ -20,34 +21,47 @@ _AT_ONCE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """What an earlier process has left of a file.
+class Try:
+    """What one process, or several after each other, send of a version of a file.
 
-    A block is called by the file's version, the length of the parts and the part's number. All names of one blob's
-    blocks must be equally long; these have the length that adlfs has chosen too.
+    A block is called by the file's version, the try's mark, the length of the parts and the part's number. All names of
+    one blob's blocks must be equally long; these have the length that adlfs has chosen too.
 
+    :param version: Stands for the file's version.
     :param part_size: Bytes of a part.
+    :param mark: Tells the blocks of two tries apart.
     :param sizes: Number → bytes of each part that is there.
     """
 
+    version: str
     part_size: int
-    sizes: Mapping[int, int]
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
+    sizes: dict[int, int] = field(default_factory=dict)
 
-    @staticmethod
-    def name_of(version: str, part_size: int, number: int) -> str:
+    @property
+    def start(self) -> str:
+        """What the names of all its blocks begin with."""
+        return f"{self.version[:12]}{self.mark}{self.part_size:08x}"
+
+    def name_of(self, number: int) -> str:
         """Return a block's name."""
-        return f"{version}{part_size:010x}{number:06d}"
+        return f"{self.start}{number:06d}"
 
     @staticmethod
-    def place_of(block: str, version: str) -> tuple[int, int] | None:
-        """Return length and number of a part of this version by its block's name; ``None`` if it is none."""
-        if len(block) != 32 or not block.startswith(version):
-            return None
-        try:
-            length, number = int(block[16:26], 16), int(block[26:])
-        except ValueError:
-            return None
-        return (length, number) if Left.name_of(version, length, number) == block else None
+    def collect(tries: dict[str, Try], version: str, block: str, size: int) -> None:
+        """Put a block that is there to its try, if it is of this version.
+
+        :param tries: All that were seen, by what their blocks' names begin with.
+        :param version: The version.
+        :param block: The block's name.
+        :param size: Its bytes.
+        """
+        length, number = block[18:26], block[26:]
+        if len(block) != 32 or not number.isdecimal() or not set(length) <= set(hexdigits):
+            return
+        found = Try(version, int(length, 16), block[12:18])
+        if found.part_size > 0 and found.name_of(int(number)) == block:
+            tries.setdefault(found.start, found).sizes[int(number)] = size
 
 
 class AzureSink(AsyncSink):
@@ -56,51 +70,33 @@ class AzureSink(AsyncSink):
     :param store: The destination.
     :param name: The file's name there.
     :param origin: Its version at the host.
-    :param version: Stands for that version in the names of its blocks.
-    :param part_size: Bytes of a part, unless others are ``left``.
+    :param blocks: Its blocks, those too that an earlier process has left.
     :param replace: Whether a blob of that name may be replaced.
-    :param left: What an earlier process has left of it.
     """
 
-    def __init__(
-        self,
-        store: AzureStore,
-        name: str,
-        origin: Origin,
-        *,
-        version: str,
-        part_size: int,
-        replace: bool,
-        left: Left | None,
-    ) -> None:
-        self._store, self._name, self._version, self._replace = store, name, version, replace
-        super().__init__(
-            store,
-            name,
-            origin,
-            part_size=left.part_size if left else part_size,
-            in_parts=left is not None,
-        )
-        self._sizes = dict(left.sizes) if left else {}
-        self._held = {number for number, size in self._sizes.items() if size == self._length(number)}
+    def __init__(self, store: AzureStore, name: str, origin: Origin, *, blocks: Try, replace: bool) -> None:
+        self._store, self._name, self._replace = store, name, replace
+        super().__init__(store, name, origin, part_size=blocks.part_size, in_parts=bool(blocks.sizes))
+        sizes = {number: size for number, size in blocks.sizes.items() if size == self._length(number)}
+        self._blocks, self._held = Try(blocks.version, blocks.part_size, blocks.mark, sizes), frozenset(sizes)
 
     def _discard(self) -> None:
-        """Leave them: nothing but a commit removes loose blocks. Another version's are never taken for this one's."""
-        self._sizes = {}
-        self._version = uuid.uuid4().hex[:16]
+        """See that nobody takes them for the file's: loose blocks stay until a list is committed, or a week."""
+        spoiled, self._blocks = self._blocks, Try(self._blocks.version, self.part_size)
+        if self._origin.is_certain:  # otherwise nobody else knows how to call them
+            self._store.spoil(self._name, spoiled)
 
     def _send_part(self, number: int, data: memoryview) -> None:
-        block = Left.name_of(self._version, self.part_size, number)
-        body = Body(data)
+        blocks, body = self._blocks, Body(data)
         try:
             self._store.call(
                 self._name,
-                lambda: self._store.blob(self._name).stage_block(block, body, length=len(data)),
+                lambda: self._store.blob(self._name).stage_block(blocks.name_of(number), body, length=len(data)),
                 self._may_be_cancelled,
             )
         finally:
             body.take_back()
-        self._sizes[number] = len(data)
+        blocks.sizes[number] = len(data)
 
     def _put(self, data: bytearray) -> Stored:
         size = len(data)
@@ -117,8 +113,8 @@ class AzureSink(AsyncSink):
         )
 
     def _complete(self) -> Stored:
-        self._check(size := sum(self._sizes.values()))
-        blocks = [Left.name_of(self._version, self.part_size, number) for number in sorted(self._sizes)]
+        self._check(size := sum(self._blocks.sizes.values()))
+        blocks = [self._blocks.name_of(number) for number in sorted(self._blocks.sizes)]
         options: dict[str, Any] = {} if self._replace else {"headers": {"If-None-Match": "*"}}
         metadata = self._metadata(size)
         return self._publish(

@@ -67,7 +67,8 @@ class GcsStore(AsyncStore):
         if self._groups is None:
             self._groups = self._left()
         version, known = version_of(origin), self._groups.get(hash_of(name), [])
-        usable = [g for g in known if g.version == version and g.part_size <= max(part_size, longest or 0)]
+        longest = max(part_size, longest or 0)
+        usable = [one for one in known if one.sizes and one.version == version and one.part_size <= longest]
         group = max(usable, key=lambda group: len(group.sizes), default=None)
         others = [other for other in known if other is not group]
         group = group or Group(f"{OWN_FOLDER}/parts/{hash_of(name)}", version, part_size)

@@ -89,8 +89,9 @@ class GcsSink(AsyncSink):
         self._held = {number for number, size in group.sizes.items() if size == self._length(number)}
 
     def _discard(self) -> None:
-        self._store.remove(self._store.parts_of(self._group.place))
-        self._group = Group(self._group.folder, self._group.version, self.part_size)
+        gone, self._group = self._group, Group(self._group.folder, self._group.version, self.part_size)
+        gone.sizes.clear()  # the store remembers it, and this process may begin the file once more
+        self._store.remove(self._store.parts_of(gone.place))
 
     def _send_part(self, number: int, data: memoryview) -> None:
         body = Body(data)

@@ -1,0 +1,160 @@
+"""Azure's and Google's stores: no byte that was found wrong is ever believed again, in this process or a later one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_taskdl.exceptions import DestinationExistsError, IntegrityError, TransferError
+from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic
+from airflow_provider_taskdl.transfer.sinks import parted
+from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
+from airflow_provider_taskdl.transfer.sinks.base import Origin
+from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
+from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink
+from tests.transfer.harness import Killed, job, killed, lists, split_finely
+from tests.transfer.sinks.fakes import AzureAccount, GoogleBucket, loop_in_a_thread
+
+LENGTH = 64 * 1024
+CONTENT = Synthetic(10 * LENGTH + 123, seed=3)
+WHOLE = CONTENT.read(0, CONTENT.size)
+ORIGIN = Origin(3 * LENGTH, etag='"x"')
+
+
+class Place:
+    """One of the two, and what it has shown under a file's name."""
+
+    def __init__(self, service: AzureAccount | GoogleBucket) -> None:
+        self.service = service
+
+    def store(self) -> AzureStore | GcsStore:
+        """A new process's view of it."""
+        azure = isinstance(self.service, AzureAccount)
+        store = AzureStore(self.service, "c", "p") if azure else GcsStore(self.service, "b", "p")
+        store.prepare(0)
+        return store
+
+    def shown(self, name: str) -> list[bytes]:
+        return [data for path, data in self.service.shown if path == f"p/{name}"]
+
+    def put(self, name: str, data: bytes) -> None:
+        put = self.service.publish if isinstance(self.service, AzureAccount) else self.service.put
+        put(f"p/{name}", data)
+
+    def content(self, name: str) -> bytes | None:
+        """What is there now."""
+        service = self.service
+        there: Any = service.blobs if isinstance(service, AzureAccount) else service.objects
+        found: Any = there.get(f"p/{name}")
+        return None if found is None else found.data if isinstance(service, AzureAccount) else found["data"]
+
+
+@pytest.fixture(params=[AzureAccount, GoogleBucket], ids=["azure", "google"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with loop_in_a_thread() as loop:
+        yield Place(request.param(loop))
+
+
+@pytest.fixture
+def google() -> Iterator[Place]:
+    with loop_in_a_thread() as loop:
+        yield Place(GoogleBucket(loop))
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    split_finely(monkeypatch, LENGTH)
+    monkeypatch.setattr(parted, "ONE_REQUEST", LENGTH)
+
+
+def _held(sink: Any) -> list[bool]:
+    return [sink.holds(at, at + LENGTH) for at in range(0, 3 * LENGTH, LENGTH)]
+
+
+def test_a_bit_that_turned_on_the_way_is_fetched_again_before_anything_shows(
+    server: EmulatorServer, emulator: Emulator, place: Place
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT}, checksums=True)
+    place.put("big.bin", b"good")
+    emulator.fault("file:big.bin", Corrupt(at=2 * LENGTH + 5), times=1)
+    result = job(lists(server, task), place.store(), part_size=LENGTH, overwrite="always").run()
+    assert result.entries[0].sha256 == CONTENT.sha256
+    assert place.shown("big.bin") == [b"good", WHOLE]
+
+
+def test_wrong_bytes_never_take_the_place_of_a_good_file(
+    server: EmulatorServer, emulator: Emulator, place: Place
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT}, checksums=True)
+    place.put("big.bin", b"good")
+    emulator.fault("file:big.bin", Corrupt(at=2 * LENGTH + 5))
+    for _ in range(2):  # another process comes after the first
+        with pytest.raises(IntegrityError):
+            job(lists(server, task), place.store(), part_size=LENGTH, overwrite="always").run()
+    assert place.shown("big.bin") == [b"good"]
+    assert place.content("big.bin") == b"good"
+    emulator.clear_faults()
+    job(lists(server, task), place.store(), part_size=LENGTH, overwrite="always").run()
+    assert place.shown("big.bin") == [b"good", WHOLE]
+
+
+def test_a_wrong_part_of_an_earlier_try_is_not_believed_a_second_time(
+    server: EmulatorServer, emulator: Emulator, place: Place
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT}, checksums=True)
+    emulator.fault("file:big.bin", Corrupt(at=2 * LENGTH + 5), times=1)
+    emulator.fault("file:big.bin", Cut(at=9 * LENGTH))
+    with pytest.raises(TransferError):
+        job(lists(server, task), place.store(), concurrency=1, part_size=LENGTH).run()
+    emulator.clear_faults()
+    result = job(lists(server, task), place.store(), part_size=LENGTH).run()
+    assert result.entries[0].sha256 == CONTENT.sha256
+    assert place.content("big.bin") == WHOLE
+
+
+def test_what_was_given_up_is_held_by_nobody_and_what_was_broken_off_by_the_next(place: Place) -> None:
+    for keep in (True, False):
+        store = place.store()
+        sink = store.open("f", ORIGIN, part_size=LENGTH, replace=True)
+        sink.write(LENGTH, memoryview(bytes(LENGTH)))
+        sink.abort(keep=keep)
+        for other in (place.store(), *([] if keep else [store])):
+            found = other.open("f", ORIGIN, part_size=LENGTH, replace=True)
+            assert _held(found) == [False, keep, False]
+
+
+def test_a_killed_try_of_the_same_file_is_no_obstacle_where_nothing_may_be_replaced(
+    server: EmulatorServer, emulator: Emulator, google: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = emulator.eo_task({"a.txt": b"a", "big.bin": CONTENT})
+    options: dict[str, Any] = {"part_size": LENGTH, "overwrite": "never", "concurrency": 1}
+    monkeypatch.setattr(GcsSink, "_discard", killed)
+    monkeypatch.setattr(GcsSink, "abort", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        job(lists(server, task), google.store(), **options).run()
+    monkeypatch.undo()
+    split_finely(monkeypatch, LENGTH)
+    monkeypatch.setattr(parted, "ONE_REQUEST", LENGTH)
+    assert google.content("big.bin") == WHOLE
+    assert google.service.parts(), "so that the next try finds them"  # type: ignore[union-attr]
+    result = job(lists(server, task), google.store(), **options).run()
+    assert {entry.sha256 for entry in result.entries} >= {CONTENT.sha256}
+    assert google.shown("big.bin") == [WHOLE]
+    assert google.service.parts() == []  # type: ignore[union-attr]
+
+
+def test_anothers_file_stays_where_nothing_may_be_replaced_though_parts_are_held(
+    server: EmulatorServer, emulator: Emulator, place: Place
+) -> None:
+    task = emulator.eo_task({"a.txt": b"a", "big.bin": CONTENT}, checksums=True)
+    options: dict[str, Any] = {"part_size": LENGTH, "overwrite": "never", "concurrency": 1}
+    emulator.fault("file:big.bin", Cut(at=9 * LENGTH))
+    with pytest.raises(TransferError):
+        job(lists(server, task), place.store(), **options).run()
+    emulator.clear_faults()
+    place.put("big.bin", b"somebody's")
+    with pytest.raises(DestinationExistsError):
+        job(lists(server, task), place.store(), **options).run()
+    assert place.shown("big.bin") == [b"somebody's"]
