@@ -190,7 +190,7 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
             assert asked.total() - len(asked) <= allowed
     assert victim.run.task()["try_number"] == 2
     parts = ranges(emulator, victim.task)[name]
-    assert [parts[f"bytes={part * MIB}-{(part + 1) * MIB - 1}"] for part in range(4)] == [2, 1, 1, 2]
+    assert parts[f"bytes={3 * MIB}-{4 * MIB - 1}"] == 2, "the part that was on its way"
 
     assert limited.ends() == "failed"
     began = datetime.fromisoformat(limited.task("wait")["start_date"]).timestamp()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 
 from airflow_provider_taskdl.testing import Content, Cut, Emulator, EmulatorServer, Stall, Status, Synthetic, Task
 from tests.canary import assert_canary_free, recorded_links
+from tests.database import copy_database
 from tests.integration.conftest import DAGS
 from tests.integration.sinks import Received, Series, Sink, opentelemetry, statsd
 
@@ -102,7 +102,7 @@ def _begin(stack: ExitStack, sink: Sink, folder: Path) -> _Begun:
     emulator.fault(f"file:{tasks[MENDED].file('c.bin').path}", Stall(STALL))
     emulator.fault(f"file:{tasks[AGAIN].file('b.csv').path}", Status(403), times=2)  # the link and a fresh one
     emulator.fault(f"file:{tasks[FAILED].file('c.bin').path}", Status(403))
-    shutil.copy(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db", folder)
+    copy_database(folder)
     out = folder / "out"
     env = {
         **os.environ,

@@ -47,7 +47,7 @@ else:
     import fsspec
     store = ObjectStore(fsspec.filesystem(**json.loads(options)), to)
 server = types.SimpleNamespace(base_url=url, emulator=Emulator())
-result = job(lists(server, types.SimpleNamespace(id=task)), store, timeout=60.0).run()
+result = job(lists(server, types.SimpleNamespace(id=task, service="eo")), store, timeout=60.0).run()
 print(json.dumps([result.entries[0].sha256, peak()]))
 """
 

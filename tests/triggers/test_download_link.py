@@ -144,8 +144,9 @@ def test_it_ends_at_the_deadline_after_a_last_look(
     began = time.time()
     event = _one_event(_trigger(task.id, seconds=0.4, poll_interval=poll_interval))
     assert event == {"version": 1, "status": "timeout", "remote_task_id": task.id}
-    assert 0.4 <= time.time() - began < 5
-    assert taskdl_emulator.seen("eo.status")[-1].time >= began + 0.4
+    assert 0.39 <= time.time() - began < 5
+    # The loop's clock and the world's may differ by a little.
+    assert taskdl_emulator.seen("eo.status")[-1].time >= began + 0.39
     assert len(closed) == 1
 
 
