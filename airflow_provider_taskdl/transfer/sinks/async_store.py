@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.parted import PartedSink
 
@@ -20,6 +22,8 @@ T = TypeVar("T")
 MARK = "taskdl_upload"
 # What is given to the network at once.
 _SLICE = 256 * 1024
+# What is read back at once.
+_READ = 4 * 1024 * 1024
 
 
 class AsyncStore(ABC):
@@ -51,6 +55,30 @@ class AsyncStore(ABC):
         except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
             problem = self._as_error(error, self.target(name))
         raise problem  # outside the handler: what it caught holds the request
+
+    def digest(
+        self,
+        name: str,
+        size: int,
+        read: Callable[[int, int], Coroutine[Any, Any, bytes]],
+        announced: Mapping[str, str] | None,
+    ) -> str:
+        """Return the sha256 of an object.
+
+        :param name: The object.
+        :param size: Its bytes.
+        :param read: Reads from a position on, as many bytes at most.
+        :param announced: Digests that it must have.
+        :raises DestinationError: The store refused.
+        :raises IntegrityError: A digest is another.
+        """
+        digests, position = Digests(announced or {}), 0
+        while position < size:
+            content = self.call(name, partial(read, position, _READ))
+            digests.update(memoryview(content))
+            position += len(content)
+        digests.verify()
+        return digests.sha256
 
     @abstractmethod
     def target(self, name: str) -> str:

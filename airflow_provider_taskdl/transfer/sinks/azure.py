@@ -14,17 +14,11 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError
-from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
 from airflow_provider_taskdl.transfer.sinks.azure_sink import AzureSink, Try, stored_as
-from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
+from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Stored, find_in
 
-_MIB = 1024 * 1024
-_MAX_SMALL = 64 * _MIB
-# From so many names on, one listing costs less than a question for each.
-_LIST_FROM = 16
 _MAX_BLOCKS = 50_000
-_READ = 4 * _MIB
 _CLIENTS_LOG = "azure.core.pipeline.policies.http_logging_policy"
 _MISSING = frozenset({"BlobNotFound", "404"})
 
@@ -51,13 +45,12 @@ class AzureStore(AsyncStore):
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
         """Return those of ``names`` that are there."""
-        wanted = dict.fromkeys(names)
-        listed = {name for name in wanted if "/" not in name} if len(wanted) >= _LIST_FROM else set()
-        found = self.call("", lambda: self._list(listed)) if listed else {}
-        for name in wanted:
-            if name not in listed and (properties := self.head(name)) is not None:
-                found[name] = stored_as(properties)
-        return found
+
+        def head(name: str) -> Stored | None:
+            properties = self.head(name)
+            return None if properties is None else stored_as(properties)
+
+        return find_in(names, lambda listed: self.call("", lambda: self._list(listed)), head)
 
     def open(
         self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
@@ -78,17 +71,11 @@ class AzureStore(AsyncStore):
 
     def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of a blob's bytes."""
-        digests, position = Digests(announced or {}), 0
         properties = self.head(name)
         if properties is None:
             raise DestinationError("the blob is not there any more", target=self.target(name))
         condition = {"If-Match": properties.etag}
-        while position < properties.size:
-            content = self.call(name, partial(self._read, name, position, _READ, headers=condition))
-            digests.update(memoryview(content))
-            position += len(content)
-        digests.verify()
-        return digests.sha256
+        return self.digest(name, properties.size, partial(self._read, name, headers=condition), announced)
 
     def settle(self, names: Iterable[str]) -> None:
         """Do nothing: Azure forgets all loose blocks of a blob when one of its lists is committed."""
@@ -96,7 +83,7 @@ class AzureStore(AsyncStore):
     def read_small(self, name: str) -> bytes | None:
         """Return a small blob's content, or ``None``."""
         properties = self.head(name)
-        if properties is None or properties.size > _MAX_SMALL:
+        if properties is None or properties.size > MAX_SMALL:
             return None
         return b"" if properties.size == 0 else self.call(name, lambda: self._read(name, 0, properties.size))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 # The folder inside a destination that is ours: manifest, checkpoint, files that are not complete yet.
 OWN_FOLDER = "_taskdl"
+# Bytes of the longest small object that is read.
+MAX_SMALL = 64 * 1024 * 1024
+# From so many names on, one listing costs less than a question for each.
+LIST_FROM = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,26 @@ class Store(Protocol):
 
         :raises DestinationError: The store refused.
         """
+
+
+def find_in(
+    names: Iterable[str],
+    listed: Callable[[set[str]], Mapping[str, Stored]],
+    head: Callable[[str], Stored | None],
+) -> Mapping[str, Stored]:
+    """Return those of ``names`` that are there, with few questions.
+
+    :param names: The names.
+    :param listed: Finds some of them, none of which has a ``/``, in one listing.
+    :param head: Asks for one.
+    """
+    wanted = dict.fromkeys(names)
+    together = {name for name in wanted if "/" not in name} if len(wanted) >= LIST_FROM else set()
+    found = dict(listed(together)) if together else {}
+    for name in wanted:
+        if name not in together and (stored := head(name)) is not None:
+            found[name] = stored
+    return found
 
 
 def write_whole(store: Store, name: str, data: bytes) -> None:

@@ -16,16 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_taskdl.exceptions import DestinationError
-from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored
+from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, find_in
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink, Group, stored_as
 
-_MIB = 1024 * 1024
-_MAX_SMALL = 64 * _MIB
-# From so many names on, one listing costs less than a question for each.
-_LIST_FROM = 16
-_READ = 4 * _MIB
 # Objects that are removed at the same time.
 _AT_ONCE = 16
 
@@ -50,17 +44,17 @@ class GcsStore(AsyncStore):
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
         """Return those of ``names`` that are there."""
-        wanted = dict.fromkeys(names)
-        listed = {name for name in wanted if "/" not in name} if len(wanted) >= _LIST_FROM else set()
-        found: dict[str, Stored] = {}
-        if listed:
-            for entry in self.call("", partial(self._list, "", delimiter="/")):
-                if (name := str(entry["name"]).removeprefix(self.prefix)) in listed:
-                    found[name] = stored_as(entry)
-        for name in wanted:
-            if name not in listed and (item := self.look(name)) is not None:
-                found[name] = stored_as(item)
-        return found
+
+        def listed(some: set[str]) -> dict[str, Stored]:
+            entries = self.call("", partial(self._list, "", delimiter="/"))
+            stored = {str(entry["name"]).removeprefix(self.prefix): stored_as(entry) for entry in entries}
+            return {name: stored[name] for name in some & stored.keys()}
+
+        def head(name: str) -> Stored | None:
+            item = self.look(name)
+            return None if item is None else stored_as(item)
+
+        return find_in(names, listed, head)
 
     def open(self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None) -> GcsSink:
         """Begin a file, or go on with one."""
@@ -76,16 +70,11 @@ class GcsStore(AsyncStore):
 
     def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
         """Return the digest of an object's bytes."""
-        digests, position = Digests(announced or {}), 0
         item = self.look(name)
         if item is None:
             raise DestinationError("the object is not there any more", target=self.target(name))
-        while position < int(item.get("size", 0)):
-            content = self.call(name, partial(self._read, name, position, _READ, generation=item["generation"]))
-            digests.update(memoryview(content))
-            position += len(content)
-        digests.verify()
-        return digests.sha256
+        read = partial(self._read, name, generation=item["generation"])
+        return self.digest(name, int(item.get("size", 0)), read, announced)
 
     def settle(self, names: Iterable[str]) -> None:
         """Do nothing: parts go when they are joined."""
@@ -93,9 +82,9 @@ class GcsStore(AsyncStore):
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
         item = self.look(name)
-        if item is None or int(item.get("size", 0)) > _MAX_SMALL:
+        if item is None or int(item.get("size", 0)) > MAX_SMALL:
             return None
-        return b"" if int(item.get("size", 0)) == 0 else self.call(name, partial(self._read, name, 0, _MAX_SMALL))
+        return b"" if int(item.get("size", 0)) == 0 else self.call(name, partial(self._read, name, 0, MAX_SMALL))
 
     def small_names(self, start: str) -> Iterable[str]:
         """Return the names of small objects that begin so."""

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError
 from airflow_provider_taskdl.transfer.digest import Digests
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
+from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
 from airflow_provider_taskdl.transfer.sinks.journal import Journal
 
-_MAX_SMALL = 64 * 1024 * 1024
 _CLOSED = -1
 
 
@@ -88,7 +87,7 @@ class LocalStore:
         path = self.root / name
         with _explained(path):
             try:
-                return path.read_bytes() if path.stat().st_size <= _MAX_SMALL else None
+                return path.read_bytes() if path.stat().st_size <= MAX_SMALL else None
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

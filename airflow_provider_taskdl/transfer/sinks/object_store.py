@@ -13,11 +13,8 @@ from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
 from airflow_provider_taskdl.transfer.digest import Digests
-from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored, write_whole
+from airflow_provider_taskdl.transfer.sinks.base import LIST_FROM, MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
 
-_MAX_SMALL = 64 * 1024 * 1024
-# From so many names on, one listing costs less than a question for each.
-_LIST_FROM = 16
 # Parts of an upload are copied several times inside fsspec: longer ones cost more memory than they gain.
 _UPLOAD_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
 # What some stores want the length of a part to be a multiple of.
@@ -52,7 +49,7 @@ class ObjectStore:
         with self._explained(""):
             self._fs.invalidate_cache()
             infos: Iterable[Mapping[str, Any]]
-            if len(wanted) < _LIST_FROM:
+            if len(wanted) < LIST_FROM:
                 infos = [info for path in wanted if (info := self._info(path))]
             else:
                 try:
@@ -90,7 +87,7 @@ class ObjectStore:
         with self._explained(name):
             self._fs.invalidate_cache()
             info = self._info(self._path(name))
-            if info is None or _stored(info).size > _MAX_SMALL:
+            if info is None or _stored(info).size > MAX_SMALL:
                 return None
             content: bytes = self._fs.cat_file(self._path(name))
             return content

@@ -12,15 +12,12 @@ from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.transfer.digest import Digests
-from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
+from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Stored, find_in
 from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries, stored_as
 from airflow_provider_taskdl.transfer.sinks.s3_sink import S3Sink
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, MISSING, Uploads
 
 _MIB = 1024 * 1024
-_MAX_SMALL = 64 * _MIB
-# From so many names on, one listing costs less than a question for each.
-_LIST_FROM = 16
 # How stores refuse a condition that they do not know, and clients a parameter.
 _UNCONDITIONAL = frozenset({"501", "NotImplemented", "InvalidArgument", "InvalidRequest", "ParamValidationError"})
 
@@ -51,18 +48,7 @@ class S3Store:
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
         """Return those of ``names`` that are there."""
-        wanted = dict.fromkeys(names)
-        listed = {name for name in wanted if "/" not in name} if len(wanted) >= _LIST_FROM else set()
-        found: dict[str, Stored] = {}
-        if listed:
-            for page in self.requests.pages("list_objects_v2", Prefix=self.prefix, Delimiter="/"):
-                for entry in page.get("Contents", ()):
-                    if (name := entry["Key"].removeprefix(self.prefix)) in listed:
-                        found[name] = stored_as(int(entry["Size"]), entry.get("ETag"))
-        for name in wanted:
-            if name not in listed and (stored := self.head(name)) is not None:
-                found[name] = stored
-        return found
+        return find_in(names, self._list, self.head)
 
     def open(self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None) -> S3Sink:
         """Begin a file, or go on with one."""
@@ -106,7 +92,7 @@ class S3Store:
             if error.code in MISSING:
                 return None
             raise
-        if int(answer["ContentLength"]) > _MAX_SMALL:
+        if int(answer["ContentLength"]) > MAX_SMALL:
             answer["Body"].close()
             return None
         return self.requests.read(answer, self.prefix + name)
@@ -164,3 +150,11 @@ class S3Store:
             if problem.code not in ("412", "PreconditionFailed"):
                 raise problem
         raise DestinationExistsError("there is something of this name already", target=target)
+
+    def _list(self, names: set[str]) -> dict[str, Stored]:
+        return {
+            name: stored_as(int(entry["Size"]), entry.get("ETag"))
+            for page in self.requests.pages("list_objects_v2", Prefix=self.prefix, Delimiter="/")
+            for entry in page.get("Contents", ())
+            if (name := entry["Key"].removeprefix(self.prefix)) in names
+        }

@@ -215,7 +215,7 @@ class TestSmall:
 
     def test_one_that_is_absurdly_long_is_not_read(self, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
         store.write_small("x", b"12345")
-        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.local._MAX_SMALL", 4)
+        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.local.MAX_SMALL", 4)
         assert store.read_small("x") is None
 
 

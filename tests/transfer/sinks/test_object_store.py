@@ -185,7 +185,7 @@ class TestSmall:
     def test_one_that_is_absurdly_long_is_not_read(
         self, store: ObjectStore, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.object_store._MAX_SMALL", 10)
+        monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.object_store.MAX_SMALL", 10)
         bucket.put("_taskdl/t.json", b"x" * 11)
         assert store.read_small("_taskdl/t.json") is None
 
