@@ -1,4 +1,4 @@
-"""What a service lists: a task's state, its files, and a link to each.
+"""What a service lists: its tasks, a task's state, its files, and a link to each.
 
 These values are all that the API side and the transfer side of the package know of each other.
 """
@@ -34,10 +34,43 @@ class TaskStatus:
 
     :param state: The state.
     :param reason: Why, as the service says it; for ``failed`` and ``expired``.
+    :param group: What the service lists the task under, such as a project, where the answer says so.
     """
 
     state: TaskState
     reason: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTask:
+    """A task in a service's list of tasks.
+
+    :param remote_task_id: Its id.
+    :param status: Its state.
+    :param created: When it was made, where the list says so.
+    :param group: What it is listed under, such as a project, where the list says so.
+    """
+
+    remote_task_id: str
+    status: TaskStatus
+    created: datetime | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """One page of a service's list of tasks.
+
+    :param tasks: The tasks, in the service's order.
+    :param is_last: Whether this page is known to be the last one. A page behind the last one may be asked for; it is
+        empty.
+    :param total: Tasks over all pages, where the service says so.
+    """
+
+    tasks: tuple[ListedTask, ...]
+    is_last: bool
+    total: int | None = None
 
 
 class Link:
@@ -172,6 +205,14 @@ def expiry_of(url: str) -> datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+def time_or_none(text: object) -> datetime | None:
+    """Return an ISO 8601 time, ``None`` for anything else."""
+    try:
+        return parse_time(text) if isinstance(text, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse_time(text: str) -> datetime:

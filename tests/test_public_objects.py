@@ -209,7 +209,7 @@ HARMLESS = frozenset(
     apis.base.Call apis.base.WireModel apis.bls.DownloadTask apis.bls.DownloadTaskPage
     apis.eo_analysis.AnalysisTask apis.eo_analysis.AnalysisTaskPage apis.readiness.LinkWatch
     cli.check.Finding cli.main.Stopped cli.screen.Screen
-    listing.TaskState listing.TaskStatus operators.bls.BlsCreateDownloadTaskOperator
+    listing.ListedTask listing.TaskPage listing.TaskState listing.TaskStatus operators.bls.BlsCreateDownloadTaskOperator
     operators.bls.BlsDeleteDownloadTaskOperator operators.creation.CreateTaskOperator
     operators.download.DownloadToObjectStorageOperator operators.eo_analysis.EoCreateAnalysisTaskOperator
     operators.join.JoinManifestsOperator operators.links.DestinationLink

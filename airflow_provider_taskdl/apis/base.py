@@ -23,13 +23,17 @@ from airflow_provider_taskdl.exceptions import (
     ServiceUnavailableError,
     TaskApiError,
 )
-from airflow_provider_taskdl.listing import FileListing, TaskStatus
+from airflow_provider_taskdl.listing import FileListing, TaskPage, TaskStatus
 from airflow_provider_taskdl.redaction import NeverPickled, shortened
 
 _NO_JSON = object()
 _TASK_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 
+# Tasks asked for in one page of a list.
+PAGE_SIZE = 100
+
 T = TypeVar("T")
+U = TypeVar("U")
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -68,6 +72,16 @@ class Call(Generic[T]):
     remote_task_id: str | None = None
     is_hint: bool = False
 
+    def then(self, make: Callable[[T], U]) -> Call[U]:
+        """Return the same request, with another value made of what is read.
+
+        :param make: Makes it.
+        """
+        return Call(
+            self.method, self.path, lambda answer: make(self.read(answer)), self.query, self.body, self.remote_task_id,
+            self.is_hint,
+        )  # fmt: skip
+
 
 class TaskApi(ABC):
     """A service whose tasks end in files with links.
@@ -83,6 +97,18 @@ class TaskApi(ABC):
 
     def get_status(self, remote_task_id: str) -> Call[TaskStatus] | None:
         """Return the call that gives the task's state, or ``None`` if the service has none."""
+        return None
+
+    def list_tasks(self, page: int, *, group: str | None = None) -> Call[TaskPage] | None:
+        """Return the call that gives a page of the service's tasks, or ``None`` if the service cannot list them.
+
+        Newest first where the service can sort. About :data:`PAGE_SIZE` tasks a page: a service may give fewer, so it
+        is :attr:`TaskPage.is_last` that tells the end.
+
+        :param page: Which page, counted from 1.
+        :param group: Only tasks that are listed under this, such as a project; otherwise whatever the service lists
+            when it is not told, which may be the tasks of one group only.
+        """
         return None
 
     @abstractmethod

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from airflow_provider_taskdl.apis.base import (
+    PAGE_SIZE,
     Answer,
     Call,
     M,
@@ -32,7 +33,17 @@ from airflow_provider_taskdl.exceptions import (
     MalformedResponseError,
     TaskNotFoundError,
 )
-from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus, parse_time
+from airflow_provider_taskdl.listing import (
+    FileListing,
+    Link,
+    ListedTask,
+    RemoteFile,
+    TaskPage,
+    TaskState,
+    TaskStatus,
+    parse_time,
+    time_or_none,
+)
 
 REGIONS: Mapping[str, str] = {
     "bj": "Beijing", "gz": "Guangzhou", "su": "Suzhou", "bd": "Baoding", "fwh": "Wuhan (financial)",
@@ -99,6 +110,16 @@ class DownloadTask(WireModel):
     def reason(self) -> str | None:
         """Why the task failed, as the service says it."""
         return ": ".join(filter(None, (self.failed_code, self.failed_message))) or None
+
+    @property
+    def status(self) -> TaskStatus:
+        """State, reason and project."""
+        return TaskStatus(self.task_state, self.reason, self.project)
+
+    @property
+    def listed(self) -> ListedTask:
+        """The task in the words that all services' lists share."""
+        return ListedTask(self.uuid or "", self.status, time_or_none(self.created_time), self.project)
 
 
 class DownloadTaskPage(WireModel):
@@ -171,13 +192,17 @@ class BlsApi(TaskApi):
 
     def get_status(self, remote_task_id: str) -> Call[TaskStatus]:
         """The state by :meth:`describe_download_task`, with the service's reason if it failed."""
-        call = self.describe_download_task(remote_task_id)
+        return self.describe_download_task(remote_task_id).then(lambda task: task.status)
 
-        def read(answer: Answer) -> TaskStatus:
-            task = call.read(answer)
-            return TaskStatus(task.task_state, task.reason)
+    def list_tasks(self, page: int, *, group: str | None = None) -> Call[TaskPage]:
+        """A page of :meth:`list_download_tasks`; ``group`` is a project, without it the service's default one."""
 
-        return Call(call.method, call.path, read, remote_task_id=call.remote_task_id)
+        def read(found: DownloadTaskPage) -> TaskPage:
+            until_here = (page - 1) * found.page_size + len(found.tasks)
+            is_last = not found.tasks or (found.total is not None and until_here >= found.total)
+            return TaskPage(tuple(task.listed for task in found.tasks if task.uuid), is_last, found.total)
+
+        return self.list_download_tasks(project=group, page_no=page, page_size=PAGE_SIZE).then(read)
 
     def probe(self) -> Call[None]:
         """Ask for the link of a task that cannot exist: "not found" is said only to accepted credentials."""

@@ -11,15 +11,23 @@ taken, whether a name may be used twice, whether a search by name is exact, and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from airflow_provider_taskdl.apis.base import Answer, Call, FileSize, ServiceText, WireModel, check_task_id
+from airflow_provider_taskdl.apis.base import PAGE_SIZE, Answer, Call, FileSize, ServiceText, WireModel, check_task_id
 from airflow_provider_taskdl.apis.envelope import EnvelopeApi
-from airflow_provider_taskdl.exceptions import MalformedResponseError
-from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile, TaskState, TaskStatus, parse_time
+from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError
+from airflow_provider_taskdl.listing import (
+    FileListing,
+    Link,
+    ListedTask,
+    RemoteFile,
+    TaskPage,
+    TaskState,
+    TaskStatus,
+    time_or_none,
+)
 
 _STATES = {
     "2": TaskState.RUNNING, "PROGRESSING": TaskState.RUNNING, "PROCESSING": TaskState.RUNNING,
@@ -67,6 +75,7 @@ class AnalysisTask(WireModel):
     id: str | None = None
     task_name: str | None = Field(None, alias="taskName")
     task_status: int | str | None = Field(None, alias="taskStatus")
+    create_time: Any = Field(None, alias="createTime")
 
     @property
     def task_state(self) -> TaskState:
@@ -150,14 +159,40 @@ class EoAnalysisApi(EnvelopeApi):
         }  # fmt: skip
         return Call("POST", "/analysis/task/create", read, body={k: v for k, v in body.items() if v is not None})
 
-    def list_analysis_tasks(self, *, task_name: str, page: int, size: int) -> Call[AnalysisTaskPage]:
-        """``POST /analysis/task/page/query``: one page of the tasks of that name. Documented but unproved."""
+    def list_analysis_tasks(self, *, task_name: str | None = None, page: int, size: int) -> Call[AnalysisTaskPage]:
+        """``POST /analysis/task/page/query``: one page of the tasks, or of those of a name. Documented but unproved."""
 
         def read(answer: Answer) -> AnalysisTaskPage:
             return self._data(answer, AnalysisTaskPage) or AnalysisTaskPage()
 
-        body = {"page": page, "size": size, "taskName": task_name}
+        body = {"page": page, "size": size, **({} if task_name is None else {"taskName": task_name})}
         return Call("POST", "/analysis/task/page/query", read, body=body)
+
+    def list_tasks(self, page: int, *, group: str | None = None) -> Call[TaskPage]:
+        """A page of :meth:`list_analysis_tasks`, in the platform's order; it knows no groups.
+
+        Whether its pages are counted from 0 or 1 is not said, so its page 0 is our second one.
+        """
+        number = 0 if page == 2 else max(1, page - 1)
+        call = self.list_analysis_tasks(page=number, size=PAGE_SIZE)
+
+        def read(answer: Answer) -> TaskPage:
+            try:
+                found = call.read(answer)
+            except TaskApiError as error:
+                if number or error.code != "400":
+                    raise
+                found = AnalysisTaskPage()  # it counts from 1, and says so
+            tasks = tuple(
+                ListedTask(task.id, TaskStatus(task.task_state), time_or_none(task.create_time))
+                for task in found.tasks
+                if task.id
+            )
+            # Counted from 1; if the pages are counted from 0 there was one more, and a page that is empty follows.
+            is_last = found.total is not None and max(1, number) * len(found.tasks) >= found.total
+            return TaskPage(tasks, is_last or (page > 2 and not found.tasks), found.total)
+
+        return Call(call.method, call.path, read, body=call.body)
 
     def probe(self) -> Call[None]:
         """Ask for the files of task 0: any answer about the task itself was given to accepted credentials."""
@@ -168,16 +203,9 @@ class EoAnalysisApi(EnvelopeApi):
             raise MalformedResponseError(f"{self.service} listed a file without a name")
         address = url.download_url.get_secret_value() if url.download_url else ""
         return RemoteFile(
-            url.file_name, Link(address, _expiry(url.expires_at)) if address.strip() else None, url.file_size
+            url.file_name, Link(address, time_or_none(url.expires_at)) if address.strip() else None, url.file_size
         )
 
 
 def _state(value: int | str | None) -> TaskState:
     return _STATES.get(str(value).strip().upper(), TaskState.UNKNOWN)
-
-
-def _expiry(value: object) -> datetime | None:
-    try:
-        return parse_time(value) if isinstance(value, str) else None
-    except ValueError:
-        return None  # the URL's own parameters, or its refusal, will tell

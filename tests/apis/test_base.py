@@ -210,6 +210,7 @@ def test_an_api_without_states_has_no_status_call() -> None:
             return Call("GET", "/", lambda answer: None)
 
     assert Bare().get_status("1") is None
+    assert Bare().list_tasks(1) is None
 
 
 def test_what_a_service_says_is_shortened() -> None:
@@ -217,3 +218,11 @@ def test_what_a_service_says_is_shortened() -> None:
     with pytest.raises(AuthenticationError) as caught:
         BlsApi().probe().read(answer)
     assert len(str(caught.value)) < 700
+
+
+def test_a_call_can_give_something_else_of_the_same_answer() -> None:
+    call = Call("POST", "/p", lambda answer: answer.status, {"q": "1"}, {"b": 2}, "t", is_hint=True)
+    other = call.then(str)
+    assert other.read(_answer(b"", 204)) == "204"
+    same = ("method", "path", "query", "body", "remote_task_id", "is_hint")
+    assert [getattr(other, name) for name in same] == [getattr(call, name) for name in same]

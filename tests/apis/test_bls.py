@@ -22,7 +22,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskDownloadError,
     TaskNotFoundError,
 )
-from airflow_provider_taskdl.listing import TaskState, TaskStatus
+from airflow_provider_taskdl.listing import ListedTask, TaskPage, TaskState, TaskStatus
 
 UUID = "cfa6a654-06e9-66ca-3e24-71b1764d0455"
 LINK = (
@@ -47,6 +47,7 @@ CALLS: dict[str, Callable[[], Call[Any]]] = {
     "status": lambda: API.get_status(UUID),
     "describe": lambda: API.describe_download_task(UUID),
     "list": API.list_download_tasks,
+    "page": lambda: API.list_tasks(1),
     "create": lambda: API.create_download_task(
         log_store_name="ls", query_start_time="2020-01-10", query_end_time="2020-01-11"
     ),
@@ -212,7 +213,7 @@ def test_an_expired_request_hints_at_the_clock() -> None:
 )  # fmt: skip
 def test_each_state_has_its_word(state: object, expected: TaskState) -> None:
     body = {"success": True, "code": "OK", "result": {"task": {**TASK, "state": state}}}
-    assert API.get_status(UUID).read(_answer(body)) == TaskStatus(expected)
+    assert API.get_status(UUID).read(_answer(body)) == TaskStatus(expected, group="default")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_each_state_has_its_word(state: object, expected: TaskState) -> None:
 def test_the_reason_of_a_failure_is_the_service_s_own(code: object, message: str | None, reason: str) -> None:
     task = {**TASK, "state": "FAILED", "failedCode": code, "failedMessage": message}
     body = {"success": True, "code": "OK", "result": {"task": task}}
-    assert API.get_status(UUID).read(_answer(body)) == TaskStatus(TaskState.FAILED, reason)
+    assert API.get_status(UUID).read(_answer(body)) == TaskStatus(TaskState.FAILED, reason, "default")
 
 
 def test_a_described_task_has_all_documented_fields() -> None:
@@ -244,6 +245,42 @@ def test_a_page_of_tasks_is_read_in_order() -> None:
     page = API.list_download_tasks().read(_answer({"success": True, "code": "OK", "result": result}))
     assert (page.total, page.page_no, page.page_size) == (4, 2, 2)
     assert [(task.uuid, task.task_state) for task in page.tasks] == [(UUID, "success"), ("u", "running")]
+
+
+def test_a_page_says_of_each_task_where_it_is_and_whose_it_is() -> None:
+    failed = {"uuid": "f", "state": "FAILED", "failedCode": "E", "project": "p", "createdTime": "2025-01-01T00:00:00Z"}
+    tasks = [failed, {"uuid": "s", "state": "Odd", "createdTime": "now"}, {"uuid": None}, {"uuid": ""}]
+    call = API.list_tasks(2, group="p")
+    body = {"orderBy": "createdTime", "order": "desc", "pageNo": 2, "pageSize": 100, "project": "p"}
+    assert _shape(call) == ("POST", "/v2/logstore/download/list", {}, body, None)
+    assert "project" not in (API.list_tasks(1).body or {})
+    page = call.read(_answer({"success": True, "code": "OK", "result": {"total": 9, "pageSize": 2, "tasks": tasks}}))
+    known = TaskStatus(TaskState.FAILED, "E", "p")
+    assert page.tasks == (
+        ListedTask("f", known, datetime(2025, 1, 1, tzinfo=timezone.utc), "p"),
+        ListedTask("s", TaskStatus(TaskState.UNKNOWN)),
+    )
+    assert (page.is_last, page.total) == (False, 9)
+
+
+@pytest.mark.parametrize(
+    ("page", "result", "is_last"),
+    [
+        (1, {"total": 2, "pageSize": 100, "tasks": [TASK] * 2}, True),
+        (1, {"total": 2, "tasks": [TASK] * 2}, True),
+        (1, {"total": 3, "pageSize": 2, "tasks": [TASK] * 2}, False),
+        (2, {"total": 3, "pageSize": 2, "tasks": [TASK]}, True),
+        (2, {"total": 9, "pageSize": 2, "tasks": [TASK] * 2}, False),
+        (3, {"total": 250, "tasks": [TASK] * 50}, False),
+        (4, {"total": 250, "tasks": []}, True),
+        (1, {"tasks": [TASK]}, False),
+        (2, {"tasks": []}, True),
+        (1, None, True),
+    ],
+)
+def test_the_last_page_is_the_one_that_completes_the_total_or_is_empty(page: int, result: Any, is_last: bool) -> None:
+    found: TaskPage = API.list_tasks(page).read(_answer({"success": True, "code": "OK", "result": result}))
+    assert found.is_last is is_last
 
 
 @pytest.mark.parametrize("result", [None, {}, {"total": 0, "tasks": None}, {"tasks": []}])

@@ -22,7 +22,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskDownloadError,
     TaskNotFoundError,
 )
-from airflow_provider_taskdl.listing import TaskState, TaskStatus
+from airflow_provider_taskdl.listing import ListedTask, TaskState, TaskStatus
 
 API = EoAnalysisApi()
 FILES: list[dict[str, Any]] = [
@@ -43,6 +43,8 @@ URLS: dict[str, Any] = {"taskId": "12345", "downloadUrls": FILES, "totalSize": 6
 CALLS: dict[str, Callable[[], Call[Any]]] = {
     "files": lambda: API.list_files("12345"),
     "status": lambda: API.get_status("12345"),
+    "page": lambda: API.list_tasks(1),
+    "page 0": lambda: API.list_tasks(2),
     "probe": API.probe,
 }
 
@@ -344,3 +346,47 @@ def test_a_page_of_analyses_is_read() -> None:
     found = [(task.id, task.task_name, str(task.task_state)) for task in page.tasks]
     assert (page.total, found) == (1, [("18", "n", "success"), ("19", None, "failed"), (None, None, "unknown")])
     assert [call.read(_ok(data)).tasks for data in (None, {}, {"list": None})] == [(), (), ()]
+
+
+def test_a_page_says_of_each_task_where_it_is() -> None:
+    call = API.list_tasks(1, group="whatever")
+    assert (call.method, call.path, call.body) == ("POST", "/analysis/task/page/query", {"page": 1, "size": 100})
+    line = {"id": 18, "taskStatus": "COMPLETED", "createTime": "2024-01-01T10:00:00Z"}
+    page = call.read(_ok({"total": 3, "list": [line, {"id": "19", "taskStatus": "Paused", "createTime": 5}, {}]}))
+    assert page.tasks == (
+        ListedTask("18", TaskStatus(TaskState.SUCCESS), datetime(2024, 1, 1, 10, tzinfo=timezone.utc)),
+        ListedTask("19", TaskStatus(TaskState.UNKNOWN)),
+    )
+    assert (page.total, page.is_last) == (3, True)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("most", [100, 40])
+@pytest.mark.parametrize("count", [0, 1, 40, 100, 101, 250])
+@pytest.mark.parametrize("tells_total", [True, False])
+def test_all_tasks_are_on_the_pages_until_the_last_wherever_pages_begin(
+    first: int, most: int, count: int, tells_total: bool
+) -> None:
+    found: list[str] = []
+    for number in range(1, 20):
+        call = API.list_tasks(number)
+        assert call.body is not None
+        begin = (call.body["page"] - first) * most
+        ids = [{"id": number} for number in range(count)[begin : begin + most]] if begin >= 0 else []
+        answer = _ok({"total": count if tells_total else None, "list": ids})
+        page = call.read(answer if begin >= 0 else _answer({"code": 400, "message": "page is a positive number"}))
+        found += [task.remote_task_id for task in page.tasks]
+        if page.is_last:
+            break
+    assert sorted(found) == sorted(map(str, range(count)))
+    assert number <= count // most + 4
+
+
+def test_only_page_0_may_be_refused() -> None:
+    refusal = _answer({"code": 400, "message": "no"})
+    assert API.list_tasks(2).read(refusal).tasks == ()
+    for page in (1, 3):
+        with pytest.raises(TaskApiError):
+            API.list_tasks(page).read(refusal)
+    with pytest.raises(AuthenticationError):
+        API.list_tasks(2).read(_answer({"code": 403}))

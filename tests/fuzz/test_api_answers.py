@@ -14,7 +14,7 @@ from airflow_provider_taskdl.apis.bls import BlsApi, DownloadTask, DownloadTaskP
 from airflow_provider_taskdl.apis.eo_analysis import EoAnalysisApi
 from airflow_provider_taskdl.apis.eo_market import EoMarketApi
 from airflow_provider_taskdl.exceptions import TaskApiError
-from airflow_provider_taskdl.listing import FileListing, TaskStatus
+from airflow_provider_taskdl.listing import FileListing, TaskPage, TaskStatus
 from tests.canary import CANARY
 from tests.fuzz.campaign import NASTY, Several, every, family, hides, judge, secret_urls, texts
 
@@ -32,6 +32,7 @@ EO_FILE = {"fileName": "a.tif", "downloadUrl": LINK, "fileSize": 3, "expiresAt":
 EO_BODIES: list[Any] = [
     {"code": 200, "message": "success", "data": {"downloadUrls": [EO_FILE, EO_FILE], "totalSize": 6}},
     {"code": 200, "data": {"taskStatus": 4, "taskItems": [{"algorithmName": "NDVI", "status": "FAILED"}]}},
+    {"code": 200, "data": {"total": 1, "list": [{"id": 7, "taskStatus": "COMPLETED", "createTime": "2025-01-01"}]}},
     {"code": 500, "message": f"see {LINK}", "data": None},
 ]
 MARKET_BODIES: list[Any] = [
@@ -43,9 +44,15 @@ _bls, _eo, _market = BlsApi(), EoAnalysisApi(), EoMarketApi()
 BLS_CALLS: list[Call[Any]] = [
     _bls.list_files(UUID), _bls.get_status(UUID), _bls.describe_download_task(UUID), _bls.list_download_tasks(),
     _bls.create_download_task(log_store_name="l", query_start_time="2025-01-01", query_end_time="2025-01-02"),
-    _bls.delete_download_task(UUID), _bls.probe(),
+    _bls.delete_download_task(UUID), _bls.probe(), _bls.list_tasks(2, group="p"),
 ]  # fmt: skip
-EO_CALLS: list[Call[Any]] = [_eo.list_files("7"), _eo.get_status("7"), _eo.probe()]
+EO_CALLS: list[Call[Any]] = [
+    _eo.list_files("7"),
+    _eo.get_status("7"),
+    _eo.list_tasks(1),
+    _eo.list_tasks(2),
+    _eo.probe(),
+]
 MARKET_CALLS: list[Call[Any]] = [_market.list_files("7"), _market.get_status("7"), _market.probe()]
 
 POISON: list[Any] = [
@@ -167,6 +174,9 @@ def _keeps_its_promises(value: Any) -> None:
         hides(*[repr(file.link) for file in value.files])
     elif isinstance(value, TaskStatus):
         assert value.reason is None or len(value.reason) <= 4000
+    elif isinstance(value, TaskPage):
+        assert all(task.remote_task_id for task in value.tasks)
+        assert all(task.created is None or task.created.tzinfo for task in value.tasks)
     else:
         assert value is None or isinstance(value, str | DownloadTask | DownloadTaskPage)
 

@@ -116,6 +116,11 @@ def test_a_task_is_created_described_listed_and_deleted(taskdl_emulator: Emulato
     assert [task.uuid for task in hook.list_download_tasks(page_size=1, order="asc")] == ids
     assert [task.uuid for task in hook.list_download_tasks(log_store_name="web")] == ids[1::-1]
     assert list(hook.list_download_tasks(project="other")) == []
+    page = hook.run(hook.api.list_tasks(1, group="default"))
+    assert [(task.remote_task_id, task.group) for task in page.tasks] == [(each, "default") for each in ids[::-1]]
+    assert all(task.created is not None for task in page.tasks)
+    assert (page.is_last, page.total) == (True, 3)
+    assert hook.run(hook.api.list_tasks(1, group="other")).tasks == ()
     link = hook.list_files(ids[0]).files[0].link
     assert link is not None
     assert len(httpx.get(link.reveal()).text.splitlines()) == 50

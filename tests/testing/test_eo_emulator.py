@@ -161,6 +161,9 @@ def test_a_task_is_created_listed_and_has_files(taskdl_emulator: Emulator, hook:
     listed = {task.id: str(task.task_state) for task in hook.list_analysis_tasks("area", page_size=2)}
     assert listed == dict(zip(ids, ("success", "failed", "expired"), strict=True))
     assert [task.task_name for task in hook.list_analysis_tasks("area 1")] == ["area 1"]
+    pages = [hook.run(hook.api.list_tasks(number)) for number in (1, 2)]
+    assert {task.remote_task_id: str(task.status.state) for task in pages[0].tasks} == listed
+    assert [(page.tasks == (), page.is_last, page.total) for page in pages] == [(False, True, 3), (True, False, None)]
 
 
 @pytest.mark.parametrize(
