@@ -143,8 +143,6 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
         deployment.unpause(dag_id)
     until(lambda: count(running, task_id="wait", state="deferred") == 2 * DAYS, "the waiting of all runs", SLOW, 1)
     runs = days(running, emulator, bucket)
-    limited = deployment.run("never_ready", remote_task_id=never.id)
-    until(lambda: limited.task("wait")["state"] == "deferred", "the waiting of the last sensor")
 
     dumps = [running.database.dump()]  # with all triggers
 
@@ -156,6 +154,8 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
         day.ready_in(number / 4)
     name, half = victim.task.files[0].name, f"bytes={3 * MIB}-{4 * MIB - 1}"
     until(lambda: ranges(emulator, victim.task)[name][half], "half a download")
+    limited = deployment.run("never_ready", remote_task_id=never.id)  # so late that its time is not over by then
+    until(lambda: limited.task("wait")["state"] == "deferred", "the waiting of the last sensor")
     lost = victim.run.task()["hostname"]
     airflow.kill("triggerer")
     airflow.kill(lost)

@@ -14,7 +14,7 @@ from tests.deployment.living import Deployment, Run, guests, until
 pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NEVER = 1e6
-LIMIT = 30.0  # of the sensor that does not wait for ever; see its DAG
+LIMIT = 60.0  # of the sensor that does not wait for ever; see its DAG
 
 
 def no_worker_ran(deployment: Deployment, run: Run, task_id: str) -> None:
@@ -30,12 +30,15 @@ def test_no_worker_is_taken_before_the_links_exist_and_the_triggerer_may_die(
     deployment: Deployment, emulated: EmulatorServer, emulator: Emulator, tmp_path: Path
 ) -> None:
     seen, fetched, never = (emulator.eo_task({"a.bin": b"abc"}, ready_after=NEVER) for _ in range(3))
-    limited = deployment.run("sensor_from_trigger_not_for_ever", remote_task_id=never.id)
     waiting = deployment.run("sensor_from_trigger", remote_task_id=seen.id)
     download = deployment.run("download_from_trigger", remote_task_id=fetched.id, destination=str(tmp_path / "out"))
-    tasks = [(limited, "wait", never), (waiting, "wait", seen), (download, "download", fetched)]
-    for run, task_id, task in tasks:
+    for task in (seen, fetched):
         until(lambda task=task: emulator.count("eo.status", task.id) > 1, "looks of the triggerer")  # type: ignore[misc]
+    # The last: its time is limited, and is to last until here.
+    limited = deployment.run("sensor_from_trigger_not_for_ever", remote_task_id=never.id)
+    until(lambda: emulator.count("eo.status", never.id) > 1, "looks of the triggerer at the last")
+    tasks = [(limited, "wait", never), (waiting, "wait", seen), (download, "download", fetched)]
+    for run, task_id, _ in tasks:
         no_worker_ran(deployment, run, task_id)
 
     deployment.airflow.kill("triggerer")

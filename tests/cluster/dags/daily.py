@@ -76,4 +76,5 @@ with DAG("never_ready", schedule=None, params={"remote_task_id": ""}, **COMMON):
         deferrable=True,
         poke_interval=2,
         timeout=120,
+        priority_weight=100,  # begins before the many that wait for a worker
     )

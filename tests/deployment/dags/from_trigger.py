@@ -32,7 +32,7 @@ with DAG("sensor_from_trigger", **COMMON):
     DownloadLinkSensor(task_id="wait", remote_task_id=REMOTE_TASK_ID, poke_interval=1, timeout=3600, **WAIT)
 
 with DAG("sensor_from_trigger_not_for_ever", **COMMON):
-    DownloadLinkSensor(task_id="wait", remote_task_id=REMOTE_TASK_ID, poke_interval=1, timeout=30, **WAIT)
+    DownloadLinkSensor(task_id="wait", remote_task_id=REMOTE_TASK_ID, poke_interval=1, timeout=60, **WAIT)
 
 with DAG("sensor_from_trigger_mapped", **COMMON):
     DownloadLinkSensor.partial(task_id="wait", poke_interval=1, timeout=3600, **WAIT).expand(
