@@ -17,7 +17,7 @@ from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.redaction import printable, redact_text
 
 PROG = "python -m airflow_provider_taskdl"
-DONE, LATER, NEVER = 0, 1, 3
+LATER, NEVER = 1, 3
 
 _EPILOG = """\
 Connections are found as Airflow finds them: in a secrets backend, in AIRFLOW_CONN_<ID>, in Airflow's database.
@@ -83,14 +83,10 @@ def _emulate(words: list[str]) -> int:
     try:
         from airflow_provider_taskdl.testing.__main__ import main as serve
 
-        serve(words, prog=f"{PROG} emulator")
+        return serve(words, prog=f"{PROG} emulator")
     except ImportError as error:
         _say(f"The emulator needs more packages, pip install 'airflow-provider-taskdl[testing]': {error}")
         return NEVER
-    except OSError as error:  # the port is taken, a certificate's file is not there
-        _say(f"The emulator cannot serve: {error}")
-        return NEVER
-    return DONE
 
 
 def _command(name: str) -> Callable[[argparse.Namespace, Callable[[str], object]], int]:

@@ -22,8 +22,8 @@ EO_MOSAIC = "12346"
 MARKET_ORDER = "20260101"
 
 
-def main(arguments: list[str] | None = None, prog: str = "python -m airflow_provider_taskdl.testing") -> None:
-    """Serve until interrupted.
+def main(arguments: list[str] | None = None, prog: str = "python -m airflow_provider_taskdl.testing") -> int:
+    """Serve until interrupted, and return the exit code: 3 if it cannot serve.
 
     :param arguments: The command line; by default this process's own.
     :param prog: How this program was called.
@@ -44,10 +44,18 @@ def main(arguments: list[str] | None = None, prog: str = "python -m airflow_prov
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with server:
+    try:
+        server.start()
+    except (OSError, OverflowError) as error:  # the port is taken or no port, the certificate is none
+        sys.stderr.write(f"The emulator cannot serve: {getattr(error, 'strerror', None) or error}\n")
+        return 3
+    try:
         sys.stdout.write(how_to(server))
         sys.stdout.flush()
         stop.wait()
+    finally:
+        server.stop()
+    return 0
 
 
 def add_example_tasks(emulator: Emulator, *, ready_after: float = 0.0) -> tuple[Task, Task, Task]:
@@ -112,9 +120,15 @@ def parser(prog: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--fault", type=_rule, action="append", default=[], metavar="RULE", help="what goes wrong; may be repeated"
     )
-    made.add_argument("--certfile", type=Path, help="certificate chain for https (PEM)")
-    made.add_argument("--keyfile", type=Path, help="its private key (PEM)")
+    made.add_argument("--certfile", type=_file, help="certificate chain for https (PEM)")
+    made.add_argument("--keyfile", type=_file, help="its private key (PEM)")
     return made
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text!r} is no file")
+    return Path(text)
 
 
 def _rule(text: str) -> rules.Rule:
@@ -125,4 +139,4 @@ def _rule(text: str) -> rules.Rule:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

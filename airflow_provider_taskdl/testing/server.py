@@ -99,16 +99,10 @@ class EmulatorServer:
     def start(self) -> None:
         """Listen, and answer from now on.
 
-        :raises OSError: The port is taken.
+        :raises OSError: The port is taken, or the certificate is none.
         :raises RuntimeError: The server did not start.
         """
         host, port = self._address
-        listener = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
-        )
-        # Its connections inherit it; without it the second answer on a connection comes 40 ms late.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._address = (host, listener.getsockname()[1])
         config = uvicorn.Config(
             make_app(self.emulator),
             http=_Protocol,
@@ -122,6 +116,13 @@ class EmulatorServer:
             ssl_certfile=self._certfile,
             ssl_keyfile=self._keyfile,
         )
+        config.load()  # here, or it would be the thread that fails for a certificate that is none
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
+        )
+        # Its connections inherit it; without it the second answer on a connection comes 40 ms late.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._address = (host, listener.getsockname()[1])
         self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="taskdl-emulator", daemon=True

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -161,6 +162,26 @@ def test_a_bad_rule_on_the_command_line_is_explained() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "'cot' is no fault; known: body" in done.stderr
+
+
+@pytest.mark.parametrize("port", ["taken", "99999"])
+def test_a_port_that_cannot_be_had_is_said_in_a_sentence(port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_provider_taskdl.testing",
+             "--port", str(taken.getsockname()[1]) if port == "taken" else port],
+            capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": PARENT},
+        )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.startswith("The emulator cannot serve: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_certificate_that_is_none_is_the_callers_error(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_bytes(b"no certificate")
+    with pytest.raises(ssl.SSLError), EmulatorServer(Emulator(), certfile=tmp_path / "cert.pem"):
+        pass
 
 
 def test_importing_the_package_loads_no_server_and_no_airflow() -> None:
