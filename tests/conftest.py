@@ -1,30 +1,20 @@
 """Settings that Airflow reads when it is imported, and its database for the tests that need one."""
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from tests.s3 import s3_front, s3_server
+from tests.temporary import temporary_folder
 
 __all__ = ["s3_front", "s3_server"]  # fixtures: one server for all tests
 
 pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so that its failures say what was there
 if "AIRFLOW_HOME" not in os.environ:
-    _home, _maker = tempfile.mkdtemp(prefix="airflow-home-"), os.getpid()
-    os.environ["AIRFLOW_HOME"] = _home
-
-    @atexit.register
-    def _remove_home() -> None:
-        if os.getpid() == _maker:  # not when a child ends that was forked of this process
-            shutil.rmtree(_home, ignore_errors=True)
-
-
+    os.environ["AIRFLOW_HOME"] = str(temporary_folder("airflow-home-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 

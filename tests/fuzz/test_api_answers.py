@@ -181,47 +181,40 @@ def _keeps_its_promises(value: Any) -> None:
         assert value is None or isinstance(value, str | DownloadTask | DownloadTaskPage)
 
 
-def read(call: Call[Any], answer: Answer) -> None:
+def answers(calls: list[Call[Any]], documents: list[Any], headers: int = 2, body: int = 4) -> dict[str, Several]:
+    """Return what a family is made of: a service's calls, and the parts of answers near to its documents.
+
+    :param headers: How many sets of header fields each draw gives.
+    :param body: How many bodies.
+    """
+    return {
+        "call": every(*calls),
+        "status": Several(_statuses, 2),
+        "headers": Several(_headers, headers),
+        "body": Several(bodies(documents), body),
+    }
+
+
+def read(call: Call[Any], status: int, headers: dict[str, str], body: bytes) -> None:
     """Read one answer as the answer to one call."""
     try:
-        value = call.read(answer)
+        value = call.read(Answer(status, headers, body))
     except TaskApiError as error:
         judge(error)
     else:
         _keeps_its_promises(value)
 
 
-@family(
-    call=every(*BLS_CALLS),
-    status=Several(_statuses, 2),
-    headers=Several(_headers, 1),
-    body=Several(bodies(BLS_BODIES), 3),
-)
-def test_any_answer_of_bls_is_understood_or_refused(
-    call: Call[Any], status: int, headers: dict[str, str], body: bytes
-) -> None:
-    read(call, Answer(status, headers, body))
+@family(**answers(BLS_CALLS, BLS_BODIES, headers=1, body=3))
+def test_any_answer_of_bls_is_understood_or_refused(**answer: Any) -> None:
+    read(**answer)
 
 
-@family(
-    call=every(*EO_CALLS),
-    status=Several(_statuses, 2),
-    headers=Several(_headers, 2),
-    body=Several(bodies(EO_BODIES), 4),
-)
-def test_any_answer_of_the_analysis_platform_is_understood_or_refused(
-    call: Call[Any], status: int, headers: dict[str, str], body: bytes
-) -> None:
-    read(call, Answer(status, headers, body))
+@family(**answers(EO_CALLS, EO_BODIES))
+def test_any_answer_of_the_analysis_platform_is_understood_or_refused(**answer: Any) -> None:
+    read(**answer)
 
 
-@family(
-    call=every(*MARKET_CALLS),
-    status=Several(_statuses, 2),
-    headers=Several(_headers, 2),
-    body=Several(bodies(MARKET_BODIES), 4),
-)
-def test_any_answer_of_the_market_is_understood_or_refused(
-    call: Call[Any], status: int, headers: dict[str, str], body: bytes
-) -> None:
-    read(call, Answer(status, headers, body))
+@family(**answers(MARKET_CALLS, MARKET_BODIES))
+def test_any_answer_of_the_market_is_understood_or_refused(**answer: Any) -> None:
+    read(**answer)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
-from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -12,8 +10,9 @@ from airflow_provider_taskdl.exceptions import UnsafeFileNameError
 from airflow_provider_taskdl.transfer.names import check_names
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER
 from tests.fuzz.campaign import Several, family, judge, secret_urls, texts
+from tests.temporary import temporary_folder
 
-_ROOT = Path(tempfile.mkdtemp(prefix="fuzz-names-"))
+_ROOT = temporary_folder("fuzz-names-")
 KNOWN = [
     "", " ", ".", "..", "...", "../a", "..\\a", "/a", "\\a", "a/b", "a\\b", "a/../../b", "C:\\a", "C:a", "~", "~root",
     "a\x00b", "a\nb", "a\u2028b", "\ufeffa", "a\u202egpj.exe", "\u2024\u2024\uff0fa", "\uff0e\uff0e\uff0fa", "a\u2215b",

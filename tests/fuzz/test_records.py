@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -25,8 +23,9 @@ from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, Record, Uploads
 from tests.fuzz.campaign import Several, every, family, judge, texts
 from tests.fuzz.test_api_answers import POISON, WRAPS, changed
+from tests.temporary import temporary_folder
 
-_ROOT = Path(tempfile.mkdtemp(prefix="fuzz-records-"))
+_ROOT = temporary_folder("fuzz-records-")
 SHA = "a" * 64
 TASK = "t-1"
 PART = 1024
