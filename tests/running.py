@@ -76,6 +76,21 @@ def make_context(**more: Any) -> Any:
     return {"ti": FakeTaskInstance(), "task_state_store": StateStore(), **more}
 
 
+def a_try(number: int = 1, store: StateStore | None = None, **facts: Any) -> Any:
+    """Return the context of a try; without a store, of an Airflow that has none.
+
+    :param number: Which try.
+    :param store: What earlier tries have kept.
+    :param facts: Attributes of the task instance.
+    """
+    context = make_context(task_state_store=store)
+    if store is None:
+        del context["task_state_store"]
+    for name, value in {"try_number": number, **facts}.items():
+        setattr(context["ti"], name, value)
+    return context
+
+
 def run(operator: Any, context: Any) -> Any:
     """Run an operator until it ends: reschedules are waited for, its triggers run from what the database would hold."""
     ti, method, kwargs = context["ti"], None, {}
