@@ -104,7 +104,7 @@ class CreateTaskOperator(BaseOperator):
         try:
             found = self._find(hook, name)
         except TaskDownloadError as error:
-            self.log.warning("Nor can be looked for it: %s", error)
+            self.log.warning("Nor can it be looked for: %s", error)
             found = None
         if found is None:
             raise lost

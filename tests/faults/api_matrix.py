@@ -1,6 +1,7 @@
 """What can be wrong with an answer of a service, what comes of it, and how often the service is asked.
 
-Each row holds for both services and for both clients. The answers go over real sockets: those of the emulator, with
+Each row holds for all services and for both clients (only the market's listing has no names, and only the analysis
+platform's has sizes that can be wrong). The answers go over real sockets: those of the emulator, with
 one of its faults, where it knows the fault, else those of a host that sends what the row says byte by byte.
 """
 
@@ -107,7 +108,7 @@ def endless(start: bytes, piece: bytes) -> Wire:
 
 
 def wire(answer: Answer) -> Wire:
-    """Answer both services alike."""
+    """Answer all services alike."""
     return lambda service: answer
 
 

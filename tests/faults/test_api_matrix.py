@@ -146,7 +146,7 @@ def test_an_answer_comes_to_what_the_matrix_says(
 
 
 def _worded(fault: Fault, service: Service) -> Fault:
-    """Return a refusal in the service's own words: codes are names at the one and numbers at the other."""
+    """Return a refusal in the service's own words: codes are names at BLS, numbers at the others."""
     error = getattr(fault, "error", None)
     if error is None:
         return fault
