@@ -8,7 +8,8 @@ _REGIONS = {
     "yq": "Yangquan", "nj": "Nanjing", "cd": "Chengdu", "hkg": "Hong Kong",
 }  # fmt: skip
 
-_SHARED_FIELDS: dict[str, Any] = {
+# The form's fields for the extras of every connection; public for packages that bring an API of their own.
+SHARED_FIELDS: dict[str, Any] = {
     "timeout": {
         "label": "Timeout (s)",
         "description": "Seconds for one network operation, never for a whole download.",
@@ -63,7 +64,12 @@ _BLS_FIELDS: dict[str, Any] = {
 }
 
 
-def _token_fields(header: str, prefix: str | None) -> dict[str, Any]:
+def token_fields(header: str, prefix: str) -> dict[str, Any]:
+    """Return the form's fields for the extras of a connection with a token.
+
+    :param header: The header field that carries the token by default.
+    :param prefix: What stands before the token by default.
+    """
     return {
         "header_name": {
             "label": "Token header",
@@ -78,16 +84,23 @@ def _token_fields(header: str, prefix: str | None) -> dict[str, Any]:
     }
 
 
-# Those two take "no port" for another port than the stored one and refuse to test.
-_PORT = "443; without it Airflow 3.3.1 and 3.3.2 cannot test a connection"
-
-# Sensor, trigger and the operators of downloads work with every connection type.
-_DOWNLOADS = ["airflow_provider_taskdl.operators.download", "airflow_provider_taskdl.operators.join"]
+# Airflow 3.3.1 and 3.3.2 take "no port" for another port than the stored one and refuse to test.
+PORT_HINT = "443; without it Airflow 3.3.1 and 3.3.2 cannot test a connection"
 
 _BLS = "Baidu Log Service (BLS)"
 _EO = "EO analysis platform"
 _MARKET = "EO market orders"
-_NAMES = (_BLS, _EO, _MARKET)
+# Each service's page of links, and the modules that are for it alone.
+_SERVICES = {
+    _BLS: ("https://cloud.baidu.com/doc/BLS/s/6m348wh16", ["hooks.bls", "operators.bls"]),
+    _EO: (
+        "https://eo-doc.origen.ae/api/openapi/data-analysis/get-download-url.html",
+        ["hooks.eo_analysis", "operators.eo_analysis"],
+    ),
+    _MARKET: ("https://eo-doc.origen.ae/api/market-service/order/download-link.html", ["hooks.eo_market"]),
+}
+# These work with every connection type.
+_FOR_ALL = ["operators.download", "operators.join", "sensors.download_link", "triggers.download_link"]
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -97,40 +110,10 @@ def get_provider_info() -> dict[str, Any]:
         "name": "Task downloads",
         "description": "Waits for the files of a remote task and brings them, whole and verified, into object storage.",
         "integrations": [
-            {
-                "integration-name": _BLS,
-                "external-doc-url": "https://cloud.baidu.com/doc/BLS/s/6m348wh16",
-                "tags": ["service"],
-            },
-            {
-                "integration-name": _EO,
-                "external-doc-url": "https://eo-doc.origen.ae/api/openapi/data-analysis/get-download-url.html",
-                "tags": ["service"],
-            },
-            {
-                "integration-name": _MARKET,
-                "external-doc-url": "https://eo-doc.origen.ae/api/market-service/order/download-link.html",
-                "tags": ["service"],
-            },
+            {"integration-name": name, "external-doc-url": page, "tags": ["service"]}
+            for name, (page, _) in _SERVICES.items()
         ],
-        "hooks": [
-            {"integration-name": _BLS, "python-modules": ["airflow_provider_taskdl.hooks.bls"]},
-            {"integration-name": _EO, "python-modules": ["airflow_provider_taskdl.hooks.eo_analysis"]},
-            {"integration-name": _MARKET, "python-modules": ["airflow_provider_taskdl.hooks.eo_market"]},
-        ],
-        "sensors": _both("airflow_provider_taskdl.sensors.download_link"),
-        "operators": [
-            {
-                "integration-name": _BLS,
-                "python-modules": [*_DOWNLOADS, "airflow_provider_taskdl.operators.bls"],
-            },
-            {
-                "integration-name": _EO,
-                "python-modules": [*_DOWNLOADS, "airflow_provider_taskdl.operators.eo_analysis"],
-            },
-            {"integration-name": _MARKET, "python-modules": _DOWNLOADS},
-        ],
-        "triggers": _both("airflow_provider_taskdl.triggers.download_link"),
+        **{kind: _modules(kind) for kind in ("hooks", "sensors", "operators", "triggers")},
         "extra-links": ["airflow_provider_taskdl.operators.links.DestinationLink"],
         "connection-types": [
             {
@@ -140,9 +123,9 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "extra"],
                     "relabeling": {"host": "Endpoint", "login": "Access Key ID", "password": "Secret Access Key"},
-                    "placeholders": {"host": "empty for https://bls-log.<region>.baidubce.com", "port": _PORT},
+                    "placeholders": {"host": "empty for https://bls-log.<region>.baidubce.com", "port": PORT_HINT},
                 },
-                "conn-fields": {**_BLS_FIELDS, **_SHARED_FIELDS},
+                "conn-fields": {**_BLS_FIELDS, **SHARED_FIELDS},
             },
             {
                 "connection-type": "eo_analysis",
@@ -151,9 +134,9 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "login", "extra"],
                     "relabeling": {"host": "Base URL", "password": "API token"},
-                    "placeholders": {"host": "https://eo.example.org/api/openapi", "port": _PORT},
+                    "placeholders": {"host": "https://eo.example.org/api/openapi", "port": PORT_HINT},
                 },
-                "conn-fields": {**_token_fields("Authorization", "Bearer"), **_SHARED_FIELDS},
+                "conn-fields": {**token_fields("Authorization", "Bearer"), **SHARED_FIELDS},
             },
             {
                 "connection-type": "eo_market",
@@ -162,13 +145,21 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["schema", "login", "extra"],
                     "relabeling": {"host": "Base URL", "password": "API key"},
-                    "placeholders": {"host": "https://eo.example.org/market_service", "port": _PORT},
+                    "placeholders": {"host": "https://eo.example.org/market_service", "port": PORT_HINT},
                 },
-                "conn-fields": {**_token_fields("X-API-Key", ""), **_SHARED_FIELDS},
+                "conn-fields": {**token_fields("X-API-Key", ""), **SHARED_FIELDS},
             },
         ],
     }
 
 
-def _both(module: str) -> list[dict[str, Any]]:
-    return [{"integration-name": name, "python-modules": [module]} for name in _NAMES]
+def _modules(kind: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "integration-name": name,
+            "python-modules": [
+                f"airflow_provider_taskdl.{each}" for each in (*_FOR_ALL, *own) if each.startswith(f"{kind}.")
+            ],
+        }
+        for name, (_, own) in _SERVICES.items()
+    ]

@@ -52,23 +52,9 @@ RENAMED = {
     "eo_market": "acme_tiles",
     "EO market orders": "Acme tiles",
     "/market/order/downloadLinks": "/v1/tiles",
-    '_token_fields("X-API-Key", "")': "TOKEN",
-    "**_SHARED_FIELDS": "**SHARED",
-    "_MARKET": '"Acme tiles"',
-    "_PORT": '"443"',
 }
-INFO_MODULE = """
-from airflow_provider_taskdl.get_provider_info import get_provider_info as ours
-
-FIELDS = {{form["connection-type"]: form["conn-fields"] for form in ours()["connection-types"]}}["eo_market"]
-TOKEN = {{name: FIELDS[name] for name in ("header_name", "header_prefix")}}
-SHARED = {{name: field for name, field in FIELDS.items() if name not in TOKEN}}
-
-
-def get_provider_info():
-    types = [{block}]
-    return {{"package-name": "acme-tiles", "name": "Acme tiles", "description": "Tiles.", "connection-types": types}}
-"""
+(INFO_MODULE,) = re.findall(r"^```python\n# acme_tiles/info.py\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+(PROJECT,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -78,6 +64,7 @@ def test_a_fourth_api_made_by_the_page_keeps_the_contract(tmp_path: Path) -> Non
             block = block.replace(old, new)
         return block
 
+    (point,) = re.findall("^provider_info = .*", PROJECT.replace('"', ""), re.MULTILINE)
     package, about = tmp_path / "acme_tiles", tmp_path / "acme_tiles-1.0.dist-info"
     package.mkdir()
     about.mkdir()
@@ -85,10 +72,10 @@ def test_a_fourth_api_made_by_the_page_keeps_the_contract(tmp_path: Path) -> Non
         package / "__init__.py": "",
         package / "api.py": renamed(BLOCKS[API]),
         package / "hook.py": renamed(BLOCKS[HOOK]),
-        package / "info.py": INFO_MODULE.format(block=renamed(BLOCKS[INFO])),
+        package / "info.py": INFO_MODULE,
         tmp_path / "test_acme_tiles.py": renamed(BLOCKS[TEST]),
         about / "METADATA": "Metadata-Version: 2.1\nName: acme-tiles\nVersion: 1.0\n",
-        about / "entry_points.txt": "[apache_airflow_provider]\nprovider_info = acme_tiles.info:get_provider_info\n",
+        about / "entry_points.txt": f"[apache_airflow_provider]\n{point}\n",
     }
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

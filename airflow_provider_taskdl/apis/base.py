@@ -22,6 +22,7 @@ from airflow_provider_taskdl.exceptions import (
     RateLimitedError,
     ServiceUnavailableError,
     TaskApiError,
+    TaskNotFoundError,
 )
 from airflow_provider_taskdl.listing import FileListing, TaskPage, TaskStatus
 from airflow_provider_taskdl.redaction import NeverPickled, shortened
@@ -115,6 +116,22 @@ class TaskApi(ABC):
     def probe(self) -> Call[None]:
         """Return a call that changes nothing and succeeds exactly if the service accepts the credentials."""
 
+    def _probe_by(self, call: Call[Any], *codes: str) -> Call[None]:
+        """Return a call about a task that is none, as the probe: that it is none is said to accepted credentials only.
+
+        :param call: The call.
+        :param codes: The service's codes that say the same, beside those for a task that is not found.
+        """
+
+        def read(answer: Answer) -> None:
+            try:
+                call.read(answer)
+            except TaskApiError as error:
+                if not isinstance(error, TaskNotFoundError) and error.code not in codes:
+                    raise
+
+        return Call(call.method, call.path, read, query=call.query, body=call.body)
+
 
 # What a service says about itself ends up in logs and events: nobody needs more of it.
 ServiceText = Annotated[str, AfterValidator(lambda text: shortened(text, 500))]
@@ -155,6 +172,14 @@ def read_json(answer: Answer, model: type[M], service: str) -> M:
             request_id=request_id,
         )
     return read_model(value, model, service, request_id)
+
+
+def read_refusal(answer: Answer, model: type[M], service: str) -> M:
+    """Return a refusal's body as ``model``, or the model with nothing in it: a gateway refuses in words of its own."""
+    try:
+        return read_json(answer, model, service)
+    except MalformedResponseError:
+        return model()
 
 
 def read_model(value: Any, model: type[M], service: str, request_id: str | None = None) -> M:

@@ -26,6 +26,7 @@ from airflow_provider_taskdl.apis.base import (
     raise_for_status,
     read_json,
     read_model,
+    read_refusal,
 )
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
@@ -206,15 +207,7 @@ class BlsApi(TaskApi):
 
     def probe(self) -> Call[None]:
         """Ask for the link of a task that cannot exist: "not found" is said only to accepted credentials."""
-        call = self.list_files(_NO_TASK)
-
-        def read(answer: Answer) -> None:
-            try:
-                call.read(answer)
-            except TaskNotFoundError:
-                pass
-
-        return Call(call.method, call.path, read)
+        return self._probe_by(self.list_files(_NO_TASK))
 
     def describe_download_task(self, remote_task_id: str) -> Call[DownloadTask]:
         """``GET /v2/logstore/download/{uuid}``: the task itself."""
@@ -306,10 +299,7 @@ class BlsApi(TaskApi):
         return read_model(envelope.result, model, self.service, answer.headers.get("x-bce-request-id"))
 
     def _raise_refusal(self, answer: Answer) -> None:
-        try:
-            body = read_json(answer, _ErrorBody, self.service)
-        except MalformedResponseError:
-            body = _ErrorBody()
+        body = read_refusal(answer, _ErrorBody, self.service)
         self._raise_known(answer, body.code, body.message)
         raise_for_status(answer, self.service, code=body.code, message=body.message)
 

@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 
 from airflow_provider_taskdl.apis.base import (
     Answer,
-    Call,
     M,
     ServiceText,
     TaskApi,
@@ -14,8 +13,9 @@ from airflow_provider_taskdl.apis.base import (
     raise_for_status,
     read_json,
     read_model,
+    read_refusal,
 )
-from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError, TaskNotFoundError
+from airflow_provider_taskdl.exceptions import TaskNotFoundError
 
 
 class _Envelope(WireModel):
@@ -46,27 +46,12 @@ class EnvelopeApi(TaskApi):
             self._raise_for_code(answer, envelope.code, envelope.message)
         return None if envelope.data is None else read_model(envelope.data, model, self.service)
 
-    def _probe_by(self, call: Call[Any]) -> Call[None]:
-        """Return a call about a task that is none, as the probe: that it is none is said to accepted credentials."""
-
-        def read(answer: Answer) -> None:
-            try:
-                call.read(answer)
-            except TaskApiError as error:
-                if not isinstance(error, TaskNotFoundError) and error.code != "400":
-                    raise
-
-        return Call(call.method, call.path, read, query=call.query, body=call.body)
-
     def _says_not_found(self, code: int, message: str) -> bool:
         """Tell whether a refusal means that the service does not know the task."""
         return code == 404
 
     def _raise_refusal(self, answer: Answer) -> NoReturn:
-        try:
-            refusal = read_json(answer, _Refusal, self.service)
-        except MalformedResponseError:
-            refusal = _Refusal()
+        refusal = read_refusal(answer, _Refusal, self.service)
         if refusal.code in (None, 200):
             raise_for_status(answer, self.service, code=None, message=refusal.message)
         self._raise_for_code(answer, refusal.code, refusal.message)

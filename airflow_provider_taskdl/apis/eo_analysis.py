@@ -196,7 +196,7 @@ class EoAnalysisApi(EnvelopeApi):
 
     def probe(self) -> Call[None]:
         """Ask for the files of task 0: any answer about the task itself was given to accepted credentials."""
-        return self._probe_by(self.list_files("0"))
+        return self._probe_by(self.list_files("0"), "400")
 
     def _file(self, url: _Url) -> RemoteFile:
         if not url.file_name:

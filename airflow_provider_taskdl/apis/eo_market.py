@@ -62,7 +62,7 @@ class EoMarketApi(EnvelopeApi):
 
     def probe(self) -> Call[None]:
         """Ask for order 0: any answer about the order itself was given to an accepted key."""
-        return self._probe_by(self._ask("0", lambda order: None))
+        return self._probe_by(self._ask("0", lambda order: None), "400")
 
     def _ask(self, order_no: str, read: Callable[[_Order], T]) -> Call[T]:
         def read_answer(answer: Answer) -> T:

@@ -40,7 +40,7 @@ from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.operators.job import make_job
 
-# Path at the service to what it answers there: a JSON document, or HTTP status and document.
+# Path at the service (or "*", any other) to what it answers there: a JSON document, or HTTP status and document.
 Answers = Mapping[str, Any]
 CONTENT = b"the bytes of "
 
@@ -97,7 +97,7 @@ class Service:
         if self.answers is None:
             self._send(request, self.page, b"<html>a gateway's page</html>", {"Content-Type": "text/html"})
             return
-        found = self.answers.get(path, (404, None))
+        found = self.answers.get(path, self.answers.get("*", (404, None)))
         status, document = found if isinstance(found, tuple) else (200, found)
         body = b"" if document is None else json.dumps(document).replace("{files}", f"{self.url}/files").encode()
         self._send(request, status, body, {"Content-Type": "application/json"})
@@ -162,21 +162,23 @@ class ApiContract:
         """What stands beside the hook in ``get_provider_info`` is true."""
         assert type(hook) is self.hook_class
         assert hook._form(), f"get_provider_info() has no connection type {hook.conn_type!r}"
-        assert set(hook._form()["conn-fields"]) == set(self.hook_class.extras_model.model_fields)
+        differ = set(hook._form()["conn-fields"]) ^ set(self.hook_class.extras_model.model_fields)
+        assert not differ, f"in the form alone, or in the hook's extras_model alone: {differ}"
 
     def test_both_clients_list_the_same_files(self, service: Service, hook: TaskApiHook) -> None:
         """The listing has a link for each file."""
         service.answers = self.ready
         listing = hook.list_files(self.task_id)
-        assert listing.is_ready
-        assert listing.remote_task_id == self.task_id
-        assert len(listing.files) == len(self.names)
+        assert listing.is_ready, listing
+        assert listing.remote_task_id == self.task_id, listing
+        assert len(listing.files) == len(self.names), listing
         assert asyncio.run(self._alist(hook)) == listing
 
     def test_the_sensor_goes_on_when_all_links_are_there(self, service: Service, hook: TaskApiHook) -> None:
         """A look at a task that is done ends the wait."""
         service.answers = self.ready
-        assert self._look(hook).listing == hook.list_files(self.task_id)
+        decision = self._look(hook)
+        assert decision.listing == hook.list_files(self.task_id), decision
 
     def test_the_sensor_waits_while_they_are_not(self, service: Service, hook: TaskApiHook) -> None:
         """No answer but a full listing counts as success."""
@@ -199,27 +201,28 @@ class ApiContract:
         service.answers = self.refused
         assert not self._refuses(hook, AuthenticationError).retryable
         worked, said = hook.test_connection()
-        assert not worked
-        assert "refused the credentials" in said
+        assert not worked, f"the probe took this for good credentials: {self.refused}"
+        assert "refused the credentials" in said, said
 
     def test_the_connection_test_passes_where_the_credentials_do(self, service: Service, hook: TaskApiHook) -> None:
         """Whatever it asks for."""
         service.answers = self.accepted
-        assert hook.test_connection()[0]
+        worked, said = hook.test_connection()
+        assert worked, said
 
     @pytest.mark.parametrize(("status", "kind"), [(503, ServiceUnavailableError), (200, MalformedResponseError)])
     def test_bad_weather_is_sat_out(self, service: Service, hook: TaskApiHook, status: int, kind: type[Any]) -> None:
         """A gateway's page is no answer, whatever its status."""
         service.answers, service.page = None, status
         assert self._refuses(hook, kind).retryable
-        assert self._look(hook).listing is None
+        assert self._look(hook).listing is None, "the wait is over"
 
     def test_what_is_no_task_id_reaches_no_service(self, service: Service, hook: TaskApiHook) -> None:
         """It will stand in a path and in a file's name."""
         for bad in ("", "../x", "a b", "1&x=2"):
             with pytest.raises(ConnectionConfigError):
                 hook.list_files(bad)
-        assert service.asked == []
+        assert service.asked == [], service.asked
 
     def test_the_operator_brings_the_files(
         self, service: Service, hook: TaskApiHook, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -228,13 +231,12 @@ class ApiContract:
         caplog.set_level(logging.DEBUG)
         service.answers = self.ready
         make_job(hook, self.task_id, Destination(str(tmp_path), part_size=2**20)).run()
-        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == {
-            name: CONTENT + name.encode() for name in self.names
-        }
+        arrived = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+        assert arrived == {name: CONTENT + name.encode() for name in self.names}, arrived
         assert service.fetched
         for secret in hook.access.secrets:
             assert not any(secret in str(fields) for fields in service.fetched), "the file host saw a credential"
-            assert secret not in caplog.text
+            assert secret not in caplog.text, "the log shows a credential"
 
     def _look(self, hook: TaskApiHook) -> Decision:
         return hook.run_steps(LinkWatch(hook.api, self.task_id, interval=1.0).look())
@@ -248,7 +250,8 @@ class ApiContract:
             with pytest.raises(kind) as caught:
                 ask()
             for secret in hook.access.secrets:
-                assert secret not in f"{caught.value!r} {caught.value} {caught.value.to_dict()}"
+                shown = f"{caught.value!r} {caught.value} {caught.value.to_dict()}"
+                assert secret not in shown, "the error shows a credential"
         return caught.value
 
     async def _alist(self, hook: TaskApiHook) -> FileListing:
