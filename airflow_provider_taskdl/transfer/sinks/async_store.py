@@ -69,12 +69,14 @@ class AsyncStore(ABC):
         :param size: Its bytes.
         :param read: Reads from a position on, as many bytes at most.
         :param announced: Digests that it must have.
-        :raises DestinationError: The store refused.
+        :raises DestinationError: The store refused, or gives fewer bytes than it says there are.
         :raises IntegrityError: A digest is another.
         """
         digests, position = Digests(announced or {}), 0
         while position < size:
             content = self.call(name, partial(read, position, _READ))
+            if not content:
+                raise DestinationError(f"the store gives {position} of {size} bytes back", target=self.target(name))
             digests.update(memoryview(content))
             position += len(content)
         digests.verify()

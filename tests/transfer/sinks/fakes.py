@@ -40,10 +40,12 @@ class AzureAccount:
     :ivar loose: Blob → name of a block → its bytes.
     :ivar blobs: Blob → what it is now.
     :ivar shown: What each blob has been, in order.
+    :ivar given: Bytes of a blob that are given at most, whatever its size is said to be.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.service_client = loop, self
+        self.given: int | None = None
         self.loose: dict[str, dict[str, bytes]] = {}
         self.blobs: dict[str, SimpleNamespace] = {}
         self.shown: list[tuple[str, bytes]] = []
@@ -100,7 +102,7 @@ class AzureBlob:
 
     async def download_blob(self, offset: int = 0, length: int | None = None, **_: Any) -> Any:
         there = self._there()
-        data = there.data[offset : None if length is None else offset + length]
+        data = there.data[: self.account.given][offset : None if length is None else offset + length]
 
         async def readall() -> bytes:
             return bytes(data)
@@ -118,6 +120,7 @@ class GoogleBucket:
     :ivar objects: Name → what it is now.
     :ivar shown: What each object has been, in order.
     :ivar fixed: Objects that cannot be removed.
+    :ivar given: Bytes of an object that are given at most, whatever its size is said to be.
     """
 
     _location = "http://store"
@@ -127,6 +130,7 @@ class GoogleBucket:
         self.objects: dict[str, dict[str, Any]] = {}
         self.shown: list[tuple[str, bytes]] = []
         self.fixed: set[str] = set()
+        self.given: int | None = None
 
     def parts(self) -> list[str]:
         return [name for name in self.objects if "/parts/" in name]
@@ -164,7 +168,7 @@ class GoogleBucket:
             return None
         if query.get("alt") == "media":
             start, end = headers["Range"].removeprefix("bytes=").split("-")
-            return None, self.objects[args[1]]["data"][int(start) : int(end) + 1]
+            return None, self.objects[args[1]]["data"][: self.given][int(start) : int(end) + 1]
         return self.objects[args[1]]
 
     def _new(self, query: dict[str, str], name: str, content: bytes, metadata: Any) -> dict[str, Any]:

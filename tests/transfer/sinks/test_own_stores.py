@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import DestinationExistsError, IntegrityError, TransferError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError, TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic
 from airflow_provider_taskdl.transfer.sinks import parted
 from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
@@ -158,3 +158,12 @@ def test_anothers_file_stays_where_nothing_may_be_replaced_though_parts_are_held
     with pytest.raises(DestinationExistsError):
         job(lists(server, task), place.store(), **options).run()
     assert place.shown("big.bin") == [b"somebody's"]
+
+
+@pytest.mark.parametrize("given", [0, 3])
+def test_a_store_that_gives_fewer_bytes_than_it_says_is_no_endless_question(place: Place, given: int) -> None:
+    place.put("f", b"some bytes")
+    place.service.given = given
+    with pytest.raises(DestinationError, match=f"gives {given} of 10 bytes back") as short:
+        place.store().sha256("f")
+    assert short.value.retryable
