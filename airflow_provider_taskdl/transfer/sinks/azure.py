@@ -82,10 +82,12 @@ class AzureStore(AsyncStore):
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small blob's content, or ``None``."""
-        properties = self.head(name)
-        if properties is None or properties.size > MAX_SMALL:
-            return None
-        return b"" if properties.size == 0 else self.call(name, lambda: self._read(name, 0, properties.size))
+        try:
+            return self.call(name, partial(self._whole, name))
+        except DestinationError as error:
+            if error.code in _MISSING:
+                return None
+            raise
 
     def small_names(self, start: str) -> Iterable[str]:
         """Return the names of small blobs that begin so."""
@@ -139,6 +141,14 @@ class AzureStore(AsyncStore):
 
     async def _read(self, name: str, start: int, length: int, **conditions: Any) -> bytes:
         stream = await self.blob(name).download_blob(offset=start, length=length, max_concurrency=1, **conditions)
+        content: bytes = await stream.readall()
+        return content
+
+    async def _whole(self, name: str) -> bytes | None:
+        # Asked for without a range: an empty blob has none.
+        stream = await self.blob(name).download_blob(max_concurrency=1)
+        if stream.size > MAX_SMALL or _is_folder(stream.properties):
+            return None
         content: bytes = await stream.readall()
         return content
 

@@ -81,10 +81,13 @@ class GcsStore(AsyncStore):
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
-        item = self.look(name)
-        if item is None or int(item.get("size", 0)) > MAX_SMALL:
-            return None
-        return b"" if int(item.get("size", 0)) == 0 else self.call(name, partial(self._read, name, 0, MAX_SMALL))
+        try:
+            content = self.call(name, partial(self._read, name, 0, MAX_SMALL + 1))
+        except DestinationError as error:
+            if error.code in ("404", "416"):  # an empty object has no range
+                return None if error.code == "404" else b""
+            raise
+        return content if len(content) <= MAX_SMALL else None
 
     def small_names(self, start: str) -> Iterable[str]:
         """Return the names of small objects that begin so."""

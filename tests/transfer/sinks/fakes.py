@@ -34,6 +34,14 @@ class Refused(Exception):
         self.status_code, self.error_code, self.reason = status, code, code
 
 
+class HttpError(Exception):
+    """Google's refusal, in the client's words."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
 class AzureAccount:
     """An account, as far as a store asks it; it stands for the file system, too.
 
@@ -41,11 +49,13 @@ class AzureAccount:
     :ivar blobs: Blob → what it is now.
     :ivar shown: What each blob has been, in order.
     :ivar given: Bytes of a blob that are given at most, whatever its size is said to be.
+    :ivar then: Blob → what it becomes when it was asked for.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.service_client = loop, self
         self.given: int | None = None
+        self.then: dict[str, bytes] = {}
         self.loose: dict[str, dict[str, bytes]] = {}
         self.blobs: dict[str, SimpleNamespace] = {}
         self.shown: list[tuple[str, bytes]] = []
@@ -70,7 +80,10 @@ class AzureBlob:
     def _there(self) -> Any:
         if self.name not in self.account.blobs:
             raise Refused(404, "BlobNotFound")
-        return self.account.blobs[self.name]
+        there = self.account.blobs[self.name]
+        if self.name in self.account.then:
+            self.account.publish(self.name, self.account.then.pop(self.name))
+        return there
 
     async def stage_block(self, block: str, data: AsyncIterator[bytes] | bytes, length: int) -> None:
         data = data if isinstance(data, bytes) else b"".join([part async for part in data])
@@ -121,6 +134,7 @@ class GoogleBucket:
     :ivar shown: What each object has been, in order.
     :ivar fixed: Objects that cannot be removed.
     :ivar given: Bytes of an object that are given at most, whatever its size is said to be.
+    :ivar then: Object → what it becomes when it was asked for.
     """
 
     _location = "http://store"
@@ -131,6 +145,7 @@ class GoogleBucket:
         self.shown: list[tuple[str, bytes]] = []
         self.fixed: set[str] = set()
         self.given: int | None = None
+        self.then: dict[str, bytes] = {}
 
     def parts(self) -> list[str]:
         return [name for name in self.objects if "/parts/" in name]
@@ -166,10 +181,15 @@ class GoogleBucket:
                 raise OSError(f"Forbidden: {args[1]}\nno right to remove")
             del self.objects[args[1]]
             return None
+        there = self.objects[args[1]]
+        if args[1] in self.then:
+            self.put(args[1], self.then.pop(args[1]))
         if query.get("alt") == "media":
             start, end = headers["Range"].removeprefix("bytes=").split("-")
-            return None, self.objects[args[1]]["data"][: self.given][int(start) : int(end) + 1]
-        return self.objects[args[1]]
+            if int(start) >= len(there["data"]):
+                raise HttpError(416, "Request range not satisfiable, 416")
+            return None, there["data"][: self.given][int(start) : int(end) + 1]
+        return there
 
     def _new(self, query: dict[str, str], name: str, content: bytes, metadata: Any) -> dict[str, Any]:
         if query.get("ifGenerationMatch") == "0" and name in self.objects:

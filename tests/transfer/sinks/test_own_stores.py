@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError, TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic
-from airflow_provider_taskdl.transfer.sinks import parted
+from airflow_provider_taskdl.transfer.sinks import azure, gcs, parted
 from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
@@ -167,3 +167,19 @@ def test_a_store_that_gives_fewer_bytes_than_it_says_is_no_endless_question(plac
     with pytest.raises(DestinationError, match=f"gives {given} of 10 bytes back") as short:
         place.store().sha256("f")
     assert short.value.retryable
+
+
+def test_a_small_object_that_is_replaced_while_it_is_read_is_the_one_or_the_other(place: Place) -> None:
+    place.put("s", b"old")
+    place.service.then["p/s"] = b"newer, and longer"
+    assert place.store().read_small("s") == b"old"
+    assert place.store().read_small("s") == b"newer, and longer"
+
+
+def test_no_small_object_is_missed_or_too_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (azure, gcs):
+        monkeypatch.setattr(module, "MAX_SMALL", 5)
+    for name, data in {"empty": b"", "most": b"12345", "long": b"123456"}.items():
+        place.put(name, data)
+    found = [place.store().read_small(name) for name in ("none", "empty", "most", "long")]
+    assert found == [None, b"", b"12345", None]
