@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, TypeVar
@@ -142,25 +142,27 @@ class AsyncSink(PartedSink):
 class Body:
     """Bytes that go out slice by slice and, if the client tries again, once more: nothing copies them as a whole.
 
-    :param data: The bytes.
+    :param pieces: The bytes, in order.
+    :ivar length: How many they are.
     """
 
-    def __init__(self, data: memoryview) -> None:
-        self._data: memoryview | None = data
+    def __init__(self, *pieces: memoryview | bytes) -> None:
+        self._pieces: Sequence[memoryview | bytes] = pieces
+        self.length = sum(map(len, pieces))
 
     def take_back(self) -> None:
         """Let no more of them go: whoever gave the bytes has other use for their place."""
-        self._data = None
+        self._pieces = ()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._slices()
 
     async def _slices(self) -> AsyncIterator[bytes]:
-        at = 0
-        while self._data is not None and at < len(self._data):
-            part = bytes(self._data[at : at + _SLICE])
-            at += len(part)
-            yield part
+        for piece in self._pieces:
+            for at in range(0, len(piece), _SLICE):
+                if not self._pieces:
+                    return
+                yield bytes(piece[at : at + _SLICE])
 
 
 def version_of(origin: Origin) -> str:

@@ -91,7 +91,7 @@ class AzureSink(AsyncSink):
         try:
             self._store.call(
                 self._name,
-                lambda: self._store.blob(self._name).stage_block(blocks.name_of(number), body, length=len(data)),
+                lambda: self._store.blob(self._name).stage_block(blocks.name_of(number), body, length=body.length),
                 self._may_be_cancelled,
             )
         finally:

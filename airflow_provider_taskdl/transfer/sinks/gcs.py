@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_taskdl.exceptions import DestinationError
-from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
+from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, Body, version_of
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, find_in
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink, Group, stored_as
 
@@ -95,7 +95,7 @@ class GcsStore(AsyncStore):
 
     def write_small(self, name: str, data: bytes) -> None:
         """Write a small object in one step."""
-        self.upload(name, data)
+        self.upload(name, Body(data))
 
     def remove_small(self, name: str) -> None:
         """Remove a small object, if it is there."""
@@ -115,23 +115,22 @@ class GcsStore(AsyncStore):
             raise
         return item
 
-    def upload(self, name: str, data: Any, *, length: int | None = None, begun: Any = None, **query: str) -> Any:
+    def upload(self, name: str, body: Body, *, begun: Any = None, **query: str) -> Any:
         """Send an object's bytes in one request, and return what the store says of it then.
 
         :param name: The object.
-        :param data: Its bytes, in any form that the client sends.
-        :param length: How many they are, where that does not show.
+        :param body: Its bytes.
         :param begun: Told of the question, which it may cancel.
         :param query: What the request says besides; ``content_type`` is the body's.
         :raises DestinationError: The store refused.
         """
         kind = query.pop("content_type", "application/octet-stream")
-        headers = {"Content-Type": kind, "Content-Length": str(len(data) if length is None else length)}
+        headers = {"Content-Type": kind, "Content-Length": str(body.length)}
         query = query or {"uploadType": "media", "name": self.prefix + name}
         # In the address and not among the parameters, where `name` is taken.
         address = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         path = f"{self.fs._location}/upload/storage/v1/b/{quote(self.bucket, safe='')}/o?{address}"
-        return self.call(name, partial(self.fs._call, "POST", path, headers=headers, data=data, json_out=True), begun)
+        return self.call(name, partial(self.fs._call, "POST", path, headers=headers, data=body, json_out=True), begun)
 
     def join(self, parts: Sequence[str], name: str, metadata: Mapping[str, str], *, replace: bool, begun: Any) -> Any:
         """Make one object out of others, and return what the store says of it.

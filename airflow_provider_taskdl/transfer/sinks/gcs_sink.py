@@ -96,7 +96,7 @@ class GcsSink(AsyncSink):
     def _send_part(self, number: int, data: memoryview) -> None:
         body = Body(data)
         try:
-            sent = self._store.upload(self._group.name_of(number), body, length=len(data), begun=self._may_be_cancelled)
+            sent = self._store.upload(self._group.name_of(number), body, begun=self._may_be_cancelled)
         finally:
             body.take_back()
         if int(sent.get("size", 0)) != len(data):
@@ -106,13 +106,17 @@ class GcsSink(AsyncSink):
         self._group.sizes[number] = len(data)
 
     def _put(self, data: bytearray) -> Stored:
-        content, kind = with_metadata(self._store.prefix + self._name, self._metadata(len(data)), data)
+        head, tail, kind = around(data, self._store.prefix + self._name, self._metadata(len(data)))
         condition = {} if self._replace else {"ifGenerationMatch": "0"}
-        with memoryview(content) as view:
-            return self._published(len(data), lambda: self._store.upload(
-                self._name, Body(view), length=len(content), begun=self._may_be_cancelled,
-                content_type=kind, uploadType="multipart", **condition,
-            ))  # fmt: skip
+        with memoryview(data) as view:
+            body = Body(head, view, tail)
+            try:
+                return self._published(len(data), lambda: self._store.upload(
+                    self._name, body, begun=self._may_be_cancelled,
+                    content_type=kind, uploadType="multipart", **condition,
+                ))  # fmt: skip
+            finally:
+                body.take_back()
 
     def _complete(self) -> Stored:
         self._check(size := sum(self._group.sizes.values()))
@@ -164,12 +168,15 @@ def stored_as(item: Mapping[str, Any]) -> Stored:
     return Stored(int(item.get("size", 0)), f"generation:{item['generation']}")
 
 
-def with_metadata(name: str, metadata: Mapping[str, str], data: bytearray) -> tuple[bytes, str]:
-    """Return an object and what it bears as one body, and that body's type (RFC 2387)."""
+def around(data: bytearray, name: str, metadata: Mapping[str, str]) -> tuple[bytes, bytes, str]:
+    """Return what goes before and after an object's bytes to tell its name and what it bears, and the type (RFC 2387).
+
+    :param data: The bytes.
+    :param name: The object's whole name.
+    :param metadata: What it bears.
+    """
     mark = hashlib.sha256(data).hexdigest()  # which the data do not hold
-    head = json.dumps({"name": name, "metadata": dict(metadata)}).encode()
-    body = b"\r\n".join([
-        b"--%b" % mark.encode(), b"Content-Type: application/json; charset=UTF-8", b"", head,
-        b"--%b" % mark.encode(), b"Content-Type: application/octet-stream", b"", bytes(data), b"--%b--" % mark.encode(),
-    ])  # fmt: skip
-    return body, f"multipart/related; boundary={mark}"
+    line, facts = b"--%b" % mark.encode(), json.dumps({"name": name, "metadata": dict(metadata)}).encode()
+    head = [line, b"Content-Type: application/json; charset=UTF-8", b"", facts,
+            line, b"Content-Type: application/octet-stream", b"", b""]  # fmt: skip
+    return b"\r\n".join(head), b"\r\n%b--" % line, f"multipart/related; boundary={mark}"

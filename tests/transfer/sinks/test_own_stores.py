@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink
 from tests.transfer.harness import Killed, job, killed, lists, split_finely
 from tests.transfer.sinks.fakes import AzureAccount, GoogleBucket, loop_in_a_thread
 
+MIB = 1024 * 1024
 LENGTH = 64 * 1024
 CONTENT = Synthetic(10 * LENGTH + 123, seed=3)
 WHOLE = CONTENT.read(0, CONTENT.size)
@@ -183,3 +185,16 @@ def test_no_small_object_is_missed_or_too_long(place: Place, monkeypatch: pytest
         place.put(name, data)
     found = [place.store().read_small(name) for name in ("none", "empty", "most", "long")]
     assert found == [None, b"", b"12345", None]
+
+
+def test_a_file_in_one_request_goes_out_as_it_lies_in_memory(google: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parted, "ONE_REQUEST", 4 * MIB)
+    monkeypatch.setattr(GcsStore, "upload", lambda *_, **__: {"size": 4 * MIB, "generation": "1"})
+    sink = google.store().open("f", Origin(4 * MIB), part_size=4 * MIB, replace=True)
+    sink.write(0, memoryview(bytes(4 * MIB)))
+    tracemalloc.start()
+    try:
+        sink.commit()
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
