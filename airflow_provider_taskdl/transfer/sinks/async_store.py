@@ -108,6 +108,13 @@ class AsyncSink(PartedSink):
         self._digest = (0, self._hash.hexdigest())
         self._mark = uuid.uuid4().hex
 
+    def write(self, offset: int, data: memoryview) -> None:
+        """Take a part, or the next bytes of the whole: as that a file comes whose version is not certain."""
+        if self._origin.is_certain:
+            super().write(offset, data)
+        else:  # though some chunk may look like a part, its bytes belong into the digest
+            self._append(offset, data)
+
     def note(self, end: int, sha256: str) -> None:
         """Remember the digest: the last one is the file's, and goes into its metadata."""
         self._digest = (end, sha256)

@@ -48,8 +48,9 @@ class Origin:
 class Sink(Protocol):
     """One file on its way. Until :meth:`commit` nothing shows under its name.
 
-    A file comes either as a whole in order, in chunks of any length, or in parts: part ``n`` is the bytes from
-    ``n * part_size`` on, ``part_size`` of them or up to the file's end, and each comes in one :meth:`write`.
+    A file comes either as a whole in order, in chunks of any length, or, if its version is certain, in parts: part
+    ``n`` is the bytes from ``n * part_size`` on, ``part_size`` of them or up to the file's end, and each comes in one
+    :meth:`write`.
 
     :ivar ordered: Whether parts must come in order, too; otherwise several threads may write at once.
     :ivar chunk_size: Bytes that are best handed over at once.

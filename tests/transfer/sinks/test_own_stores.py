@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -47,10 +48,19 @@ class Place:
 
     def content(self, name: str) -> bytes | None:
         """What is there now."""
+        content: bytes | None = self._fact(name, "data")
+        return content
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """What it bears."""
+        metadata: dict[str, str] = self._fact(name, "metadata")
+        return metadata
+
+    def _fact(self, name: str, fact: str) -> Any:
         service = self.service
-        there: Any = service.blobs if isinstance(service, AzureAccount) else service.objects
-        found: Any = there.get(f"p/{name}")
-        return None if found is None else found.data if isinstance(service, AzureAccount) else found["data"]
+        if isinstance(service, AzureAccount):
+            return getattr(service.blobs.get(f"p/{name}"), fact, None)
+        return service.objects.get(f"p/{name}", {}).get(fact)
 
 
 @pytest.fixture(params=[AzureAccount, GoogleBucket], ids=["azure", "google"])
@@ -198,3 +208,14 @@ def test_a_file_in_one_request_goes_out_as_it_lies_in_memory(google: Place, monk
         assert tracemalloc.get_traced_memory()[1] < MIB
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("chunk", [LENGTH, LENGTH // 2], ids=["as long as a part", "shorter"])
+def test_a_file_that_comes_in_one_piece_bears_its_digest_however_its_chunks_fall(place: Place, chunk: int) -> None:
+    data = CONTENT.read(0, 2 * LENGTH + chunk)
+    sink = place.store().open("f", Origin(len(data)), part_size=LENGTH, replace=True)
+    for at in range(0, len(data), chunk):
+        sink.write(at, memoryview(data[at : at + chunk]))
+    sink.commit()
+    assert place.metadata("f")["sha256"] == hashlib.sha256(data).hexdigest()
+    assert place.shown("f") == [data]
