@@ -21,6 +21,11 @@ from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Store
 _MAX_BLOCKS = 50_000
 _CLIENTS_LOG = "azure.core.pipeline.policies.http_logging_policy"
 _MISSING = frozenset({"BlobNotFound", "404"})
+# What Azure's own words do not tell.
+_HINTS = {
+    "InvalidBlobOrBlock": "another program has left unfinished blocks there, with ids of another length; "
+    "Azure drops them after a week, or at once when a whole blob is written",
+}
 
 
 class AzureStore(AsyncStore):
@@ -181,9 +186,10 @@ class AzureStore(AsyncStore):
         code = getattr(error, "error_code", None)
         code = str(getattr(code, "value", code) or status)
         said = str(getattr(error, "reason", None) or getattr(error, "message", "")).partition("\n")[0] or code
+        said = f"{said[:300]}: {_HINTS[code]}" if code in _HINTS else said[:300]
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         return DestinationError(
-            f"the store refused, with HTTP {status}: {said[:300]}",
+            f"the store refused, with HTTP {status}: {said}",
             target=target,
             code=code,
             request_id=headers.get("x-ms-request-id"),

@@ -22,6 +22,7 @@ from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink, Group, stor
 
 # Objects that are removed at the same time.
 _AT_ONCE = 16
+_WORDS = {"Forbidden": "403", "Bad Request": "400"}
 
 
 class GcsStore(AsyncStore):
@@ -205,12 +206,17 @@ class GcsStore(AsyncStore):
     @staticmethod
     def _as_error(error: Exception, target: str) -> DestinationError:
         kind = type(error).__name__
-        known = {"FileNotFoundError": "404", "FileExistsError": "412"}  # the client's words for these answers
-        code = str(getattr(error, "code", None) or known.get(kind, kind))
-        said = str(getattr(error, "message", None) or error).partition("\n")[0]
+        # These answers the client puts into errors that have no code. Of two, their text begins with a word for it and
+        # a path; what the store said of the reason is in the next lines.
+        known = {"FileNotFoundError": "404", "FileExistsError": "412"}
+        first, _, rest = str(getattr(error, "message", None) or error).partition("\n")
+        word = _WORDS.get(first.partition(": ")[0])
+        code = str(getattr(error, "code", None) or word or known.get(kind, kind))
+        said = " ".join(rest.split()) if word and rest.strip() else first
         if code == "404":
             said = "it knows no such bucket, or no such object in it"
-        return DestinationError(f"the store refused: {said[:300] or code}", target=target, code=code)
+        how = f", with HTTP {code}" if code.isdecimal() else ""
+        return DestinationError(f"the store refused{how}: {said[:300] or code}", target=target, code=code)
 
 
 def hash_of(name: str) -> str:

@@ -17,7 +17,7 @@ from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink
 from tests.transfer.harness import Killed, job, killed, lists, split_finely
-from tests.transfer.sinks.fakes import AzureAccount, GoogleBucket, loop_in_a_thread
+from tests.transfer.sinks.fakes import AzureAccount, GoogleBucket, HttpError, Refused, loop_in_a_thread
 
 MIB = 1024 * 1024
 LENGTH = 64 * 1024
@@ -219,3 +219,35 @@ def test_a_file_that_comes_in_one_piece_bears_its_digest_however_its_chunks_fall
     sink.commit()
     assert place.metadata("f")["sha256"] == hashlib.sha256(data).hexdigest()
     assert place.shown("f") == [data]
+
+
+def test_the_reason_of_google_for_a_refusal_is_told(google: Place) -> None:
+    google.put("s", b"small")
+    google.service.fixed.add("p/s")  # type: ignore[union-attr]
+    with pytest.raises(DestinationError, match=r"^the store refused, with HTTP 403: no right to remove \[") as refused:
+        google.store().remove_small("s")
+    assert refused.value.code == "403"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError("Forbidden: b/x/o/y\nuser@x does not have\nstorage.objects.create"), "403",
+         ", with HTTP 403: user@x does not have storage.objects.create"),
+        (OSError("Forbidden: b/x/o/y\n"), "403", ", with HTTP 403: Forbidden: b/x/o/y"),
+        (ValueError("Bad Request: b/x/o/y\ninvalid name"), "400", ", with HTTP 400: invalid name"),
+        (HttpError(429, "slow down, 429"), "429", ", with HTTP 429: slow down, 429"),
+        (FileNotFoundError("b/x/o/y"), "404", ", with HTTP 404: it knows no such bucket, or no such object in it"),
+        (OSError("[Errno 101] Network is unreachable"), "OSError", ": [Errno 101] Network is unreachable"),
+        (TimeoutError(), "TimeoutError", ": TimeoutError"),
+    ],
+)  # fmt: skip
+def test_what_googles_client_says_of_a_refusal_is_understood(error: Exception, code: str, said: str) -> None:
+    ours = GcsStore._as_error(error, "gs://b/f")
+    assert (ours.message, ours.code) == (f"the store refused{said}", code)
+
+
+def test_what_azure_does_not_say_of_anothers_blocks_is_told() -> None:
+    ours = AzureStore._as_error(Refused(400, "InvalidBlobOrBlock"), "abfs://c/f")
+    assert "another program has left unfinished blocks" in ours.message
+    assert "Azure drops them after a week" in ours.message
