@@ -65,7 +65,7 @@ def get(options: argparse.Namespace, write: Callable[[str], object]) -> int:
     :returns: The exit code.
     """
     with Screen() as screen, _hook(options.conn_id, screen) as hook:
-        destination = Destination(options.dest, part_size=PART_SIZE)
+        destination = Destination(options.dest)
         job = make_job(
             hook,
             options.task,

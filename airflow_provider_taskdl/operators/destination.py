@@ -34,7 +34,6 @@ class Destination:
 
     :param where: ``s3://conn_id@bucket/prefix`` or any other URL of ``ObjectStoragePath``, such a path itself, or the
         path of a local directory.
-    :param part_size: Bytes per part of an upload.
     :raises ConnectionConfigError: It is empty or incomplete, its connection does not exist, or no store is known for
         it.
     :raises DestinationError: The store's connection does not work.
@@ -42,7 +41,7 @@ class Destination:
     :ivar account: The storage account, on Azure.
     """
 
-    def __init__(self, where: str | ObjectStoragePath, *, part_size: int) -> None:
+    def __init__(self, where: str | ObjectStoragePath) -> None:
         text = _complete(str(where).strip())
         protocol, netloc = urlsplit(text)[:2]
         conn_id = getattr(where, "conn_id", None) or netloc.rpartition("@")[0] or None

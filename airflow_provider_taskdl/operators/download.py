@@ -267,7 +267,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
         if not 1 * MIB <= self.part_size <= 1024 * MIB:
             raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
-        return Destination(self.destination, part_size=self.part_size)
+        return Destination(self.destination)
 
     def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.operators.checkpoint import checkpoint_for

@@ -59,11 +59,10 @@ class JoinManifestsOperator(BaseOperator):
         from airflow_provider_taskdl.operators.parameters import shard_count
         from airflow_provider_taskdl.operators.results import hand_on
         from airflow_provider_taskdl.transfer.join import join
-        from airflow_provider_taskdl.transfer.sizes import PART_SIZE
 
         try:
             task, count = check_task_id(self.remote_task_id), shard_count(self.shards)
-            destination = Destination(self.destination, part_size=PART_SIZE)
+            destination = Destination(self.destination)
             result = join(destination.store, task, count, path_of=destination.path_of)
             return hand_on(context, self.outlets, result, destination)
         except TaskDownloadError as error:

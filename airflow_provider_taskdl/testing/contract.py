@@ -230,7 +230,7 @@ class ApiContract:
         """Whole, under their names, and with the credentials staying at home."""
         caplog.set_level(logging.DEBUG)
         service.answers = self.ready
-        make_job(hook, self.task_id, Destination(str(tmp_path), part_size=2**20)).run()
+        make_job(hook, self.task_id, Destination(str(tmp_path))).run()
         arrived = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
         assert arrived == {name: CONTENT + name.encode() for name in self.names}, arrived
         assert service.fetched

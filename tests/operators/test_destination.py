@@ -17,7 +17,6 @@ from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from tests.airflow_versions import conn_id_of
 
-MIB = 1024 * 1024
 NAMES = [
     "plain.tif", "a b.tif", "a#b", "#a", "a?b", "?a", "a?b#c", "100%", "%41", "ü雪.tif", "a+b&c=d;e", "x@y", "a:b",
     "[x]", "{{ x }}", "'\"", "~a", ".hidden", "a..b", "C:x", "s3:x",
@@ -31,10 +30,6 @@ def store_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
     facts = {"conn_type": "aws", "login": "key-id-1", "password": "secret-key-1", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
-
-
-def _destination(where: Any) -> Destination:
-    return Destination(where, part_size=16 * MIB)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +49,7 @@ def _destination(where: Any) -> Destination:
     ],
 )
 def test_a_disk_is_written_in_place(where: Any, root: str) -> None:
-    destination = _destination(where)
+    destination = Destination(where)
     assert isinstance(destination.store, LocalStore)
     assert destination.store.root == Path(root)
     assert destination.path_of("x") == f"file://{root}/x"
@@ -62,7 +57,7 @@ def test_a_disk_is_written_in_place(where: Any, root: str) -> None:
 
 def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert _destination("data/in").path_of("x") == f"file://{tmp_path}/data/in/x"
+    assert Destination("data/in").path_of("x") == f"file://{tmp_path}/data/in/x"
 
 
 @pytest.mark.usefixtures("store_connection")
@@ -76,7 +71,7 @@ def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypa
     ],
 )
 def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
-    destination = _destination(where)
+    destination = Destination(where)
     assert isinstance(destination.store, S3Store)
     assert f"s3://store@{destination.store.bucket}/{destination.store.prefix}x" == path
     assert destination.path_of("x") == path
@@ -86,14 +81,14 @@ def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
 @pytest.mark.usefixtures("store_connection")
 def test_a_path_object_keeps_its_connection() -> None:
     for where in (ObjectStoragePath("s3://bucket/in", conn_id="store"), ObjectStoragePath("s3://store@bucket/in")):
-        assert _destination(where).path_of("x") == "s3://store@bucket/in/x"
+        assert Destination(where).path_of("x") == "s3://store@bucket/in/x"
 
 
 @pytest.mark.usefixtures("store_connection")
 @pytest.mark.parametrize("where", ["file:///a b/#1/x?y", "s3://store@bucket", "s3://store@bucket/a b/#1/x?y/ü%20"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) -> None:
-    destination = _destination(where)
+    destination = Destination(where)
     destination.check_names([name])
     path = ObjectStoragePath(destination.path_of(name))
     place = where.partition("://")[2].rpartition("@")[2]
@@ -105,7 +100,7 @@ def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) 
 @pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])
 def test_a_name_whose_path_would_be_another_one_is_refused(name: str) -> None:
     with pytest.raises(UnsafeFileNameError) as caught:
-        _destination("/data").check_names(["good", name])
+        Destination("/data").check_names(["good", name])
     assert caught.value.file == name
     assert ObjectStoragePath(f"file:///data/{name}").path != f"/data/{name}"
 
@@ -114,7 +109,7 @@ def test_a_name_whose_path_would_be_another_one_is_refused(name: str) -> None:
 @pytest.mark.parametrize("where", ["/a b/#1/x?y", "s3://store@bucket", "s3://store@bucket/a b/#1/x?y/ü%20"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_for_the_world_outside_is_a_plain_url(where: str, name: str) -> None:
-    uri = _destination(where).uri_of(name)
+    uri = Destination(where).uri_of(name)
     assert uri.isascii()
     assert not set(uri) & set(' ?#"<>{}')
     assert "store" not in uri
@@ -123,8 +118,8 @@ def test_the_name_for_the_world_outside_is_a_plain_url(where: str, name: str) ->
 
 @pytest.mark.usefixtures("store_connection")
 def test_the_name_for_the_world_outside_is_the_usual_one() -> None:
-    assert _destination("s3://store@bucket/in/day=1").uri_of("a.tif") == "s3://bucket/in/day=1/a.tif"
-    assert _destination("/data").uri_of("a.tif") == "file:///data/a.tif"
+    assert Destination("s3://store@bucket/in/day=1").uri_of("a.tif") == "s3://bucket/in/day=1/a.tif"
+    assert Destination("/data").uri_of("a.tif") == "file:///data/a.tif"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +145,7 @@ def test_the_name_for_the_world_outside_is_the_usual_one() -> None:
 )
 def test_what_is_no_place_is_an_error_of_the_parameter(where: str, says: str) -> None:
     with pytest.raises(ConnectionConfigError, match=says):
-        _destination(where)
+        Destination(where)
 
 
 def test_a_store_whose_connection_is_broken_is_not_taken_for_one_that_nobody_knows(
@@ -160,7 +155,7 @@ def test_a_store_whose_connection_is_broken_is_not_taken_for_one_that_nobody_kno
     facts = {"conn_type": "wasb", "extra": {"connection_string": "no such thing, key-1"}}
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(facts))
     with pytest.raises(DestinationError, match="the store of abfs://box/in cannot be opened"):
-        _destination("abfs://broken@box/in")
+        Destination("abfs://broken@box/in")
 
 
 def _client_of(destination: Destination) -> Any:
@@ -169,13 +164,13 @@ def _client_of(destination: Destination) -> Any:
 
 
 def test_the_stores_client_is_the_connections(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
-    client = _client_of(_destination("s3://store@bucket/x"))
+    client = _client_of(Destination("s3://store@bucket/x"))
     assert client.meta.endpoint_url == "http://127.0.0.1:9"
     assert client.meta.config.request_checksum_calculation == "when_required"
     facts = json.loads(os.environ["AIRFLOW_CONN_STORE"])
     facts["extra"]["config_kwargs"] = {"request_checksum_calculation": "when_supported", "read_timeout": 7}
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
-    client = _client_of(_destination("s3://store@bucket/x"))
+    client = _client_of(Destination("s3://store@bucket/x"))
     assert client.meta.config.request_checksum_calculation == "when_supported"
     assert client.meta.config.read_timeout == 7
 
@@ -187,7 +182,7 @@ def test_an_endpoint_that_is_none_is_an_error_of_the_connection(
     facts["extra"]["endpoint_url"] = "no url"
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
     with pytest.raises(ConnectionConfigError, match="'store' gives no S3 client: Invalid endpoint"):
-        _destination("s3://store@bucket/x")
+        Destination("s3://store@bucket/x")
 
 
 def test_without_a_connection_the_machines_own_rights_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +190,7 @@ def test_without_a_connection_the_machines_own_rights_hold(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-machine")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-machine")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = _client_of(_destination("s3://bucket/x"))
+    client = _client_of(Destination("s3://bucket/x"))
     assert client._request_signer._credentials.access_key == "key-of-the-machine"
 
 
@@ -204,7 +199,7 @@ def test_what_only_s3fs_can_do_is_left_to_it(monkeypatch: pytest.MonkeyPatch, st
     facts["extra"]["service_config"] = {"s3": {"proxy-uri": "http://127.0.0.1:9"}}
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
     monkeypatch.setattr(ObjectStoragePath, "fs", property(lambda path: MemoryFileSystem()))
-    assert isinstance(_destination("s3://store@bucket/x").store, ObjectStore)
+    assert isinstance(Destination("s3://store@bucket/x").store, ObjectStore)
 
 
 def test_a_store_that_cannot_be_opened_may_be_so_later(monkeypatch: pytest.MonkeyPatch, store_connection: None) -> None:
@@ -213,6 +208,6 @@ def test_a_store_that_cannot_be_opened_may_be_so_later(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "_s3_client", refuse)
     with pytest.raises(DestinationError, match="RuntimeError: no route") as caught:
-        _destination("s3://store@bucket/x")
+        Destination("s3://store@bucket/x")
     assert caught.value.retryable
     assert "abcdef" not in str(caught.value)

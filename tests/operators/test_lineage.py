@@ -208,5 +208,5 @@ def test_the_account_is_the_azure_connections(monkeypatch: pytest.MonkeyPatch, e
     connection = {"conn_type": "wasb", "login": "acct", "password": "a2V5", "extra": extra}
     conn_id = f"azure_{next(iter(extra))}"  # Airflow keeps a connection's file system for the life of the process
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
-    assert Destination(f"abfs://{conn_id}@box/in", part_size=1).account == "acct"
-    assert Destination("/tmp/in", part_size=1).account is None
+    assert Destination(f"abfs://{conn_id}@box/in").account == "acct"
+    assert Destination("/tmp/in").account is None

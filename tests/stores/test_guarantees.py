@@ -180,7 +180,7 @@ def test_what_overwrite_says_is_done(place: Place, url: str, taskdl_emulator: Em
 
 @pytest.mark.parametrize("size", [1000, 2 * MIB, 2 * PART], ids=["short", "middling", "in parts"])
 def test_of_two_that_want_one_name_one_gets_it(place: Place, url: str, size: int) -> None:
-    store = Destination(url, part_size=PART).store
+    store = Destination(url).store
     store.prepare(size)
     ready, results = threading.Barrier(2), dict[str, Any]()
 
@@ -211,7 +211,7 @@ def test_of_two_that_want_one_name_one_gets_it(place: Place, url: str, size: int
 
 
 def test_a_name_that_was_taken_meanwhile_is_not_taken_away(place: Place, url: str) -> None:
-    store = Destination(url, part_size=PART).store
+    store = Destination(url).store
     store.prepare(2 * PART)
     sink = store.open("wanted", Origin(2 * PART, etag='"x"'), part_size=PART, replace=False)
     for at in range(0, 2 * PART, PART):
