@@ -38,6 +38,7 @@ class GcsStore(AsyncStore):
         prefix = prefix.strip("/")
         self.fs, self.bucket, self.prefix = fs, bucket, f"{prefix}/" if prefix else ""
         self._groups: dict[str, list[Group]] | None = None
+        self._uncleared: set[str] = set()
 
     def prepare(self, needed: int) -> None:
         """See that the bucket answers, and what earlier processes have left."""
@@ -78,7 +79,11 @@ class GcsStore(AsyncStore):
         return self.digest(name, int(item.get("size", 0)), read, announced)
 
     def settle(self, names: Iterable[str]) -> None:
-        """Do nothing: parts go when they are joined."""
+        """Try once more to remove parts that could not be removed when they were joined or given up."""
+        for place in tuple(self._uncleared):
+            self._uncleared.discard(place)
+            with suppress(DestinationError):  # a rule of the bucket is for what stays
+                self.remove(self.parts_of(place))
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -150,6 +155,18 @@ class GcsStore(AsyncStore):
         condition = {} if replace else {"ifGenerationMatch": "0"}
         path = ("b/{}/o/{}/compose", self.bucket, self.prefix + name)
         return self.call(name, partial(self.fs._call, "POST", *path, json=body, json_out=True, **condition), begun)
+
+    def clear(self, place: str) -> None:
+        """Remove the parts of a try that is over.
+
+        :param place: What their names begin with.
+        :raises DestinationError: The store refused; :meth:`settle` tries once more.
+        """
+        try:
+            self.remove(self.parts_of(place))
+        except DestinationError:
+            self._uncleared.add(place)
+            raise
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects, as far as they are there.

@@ -88,10 +88,19 @@ class GcsSink(AsyncSink):
         self._group, self._others = group, others
         self._held = {number for number, size in group.sizes.items() if size == self._length(number)}
 
+    def commit(self) -> Stored:
+        """Publish the file, then remove its parts and what else nobody goes on with."""
+        stored = super().commit()
+        with suppress(DestinationError):  # the store tries what is its own once more
+            if self._in_parts:
+                self._discard()
+            self._remove_others()
+        return stored
+
     def _discard(self) -> None:
         gone, self._group = self._group, Group(self._group.folder, self._group.version, self.part_size)
         gone.sizes.clear()  # the store remembers it, and this process may begin the file once more
-        self._store.remove(self._store.parts_of(gone.place))
+        self._store.clear(gone.place)
 
     def _send_part(self, number: int, data: memoryview) -> None:
         body = Body(data)
@@ -128,13 +137,9 @@ class GcsSink(AsyncSink):
                 some = parts[number * _JOINED : (number + 1) * _JOINED]
                 self._store.join(some, name, {}, replace=True, begun=self._may_be_cancelled)
             parts = joined
-        stored = self._published(size, lambda: self._store.join(
+        return self._published(size, lambda: self._store.join(
             parts, self._name, self._metadata(size), replace=self._replace, begun=self._may_be_cancelled
         ))  # fmt: skip
-        with suppress(DestinationError):  # what stays is removed with the file's next version, or by a rule
-            self._discard()
-            self._remove_others()
-        return stored
 
     def _remove_others(self) -> None:
         """Remove what nobody goes on with: to which no part has come since this file was begun."""
@@ -143,7 +148,7 @@ class GcsSink(AsyncSink):
             if {name: size for name, size in there.items() if "/joined-" not in name} == {
                 other.name_of(number): size for number, size in other.sizes.items()
             }:
-                self._store.remove(there)
+                self._store.clear(other.place)
 
     def _published(self, size: int, work: Any) -> Stored:
         """Send the request that gives the object its name, and see what the store has then."""
