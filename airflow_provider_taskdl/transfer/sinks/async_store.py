@@ -24,6 +24,8 @@ MARK = "taskdl_upload"
 _SLICE = 256 * 1024
 # What is read back at once.
 _READ = 4 * 1024 * 1024
+# Seconds in which something has to come from a store, or some more bytes have to be taken by it.
+PATIENCE = 120.0
 
 
 class AsyncStore(ABC):
@@ -156,6 +158,24 @@ class Body:
     def __init__(self, *pieces: memoryview | bytes) -> None:
         self._pieces: Sequence[memoryview | bytes] = pieces
         self.length = sum(map(len, pieces))
+        self._gone, self._is_going = 0, False
+
+    async def while_taken(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Let a client send them and return what the store says, however long it takes, while some go out.
+
+        :param work: Sends them.
+        :raises TimeoutError: The store took none for long, which the clients would bear for ever.
+        """
+        task = asyncio.ensure_future(work())
+        try:
+            while not task.done():
+                before = self._gone
+                await asyncio.wait({task}, timeout=PATIENCE)
+                if self._is_going and self._gone == before and not task.done():
+                    raise TimeoutError("it takes no more bytes")
+            return task.result()
+        finally:
+            task.cancel()
 
     def take_back(self) -> None:
         """Let no more of them go: whoever gave the bytes has other use for their place."""
@@ -165,11 +185,16 @@ class Body:
         return self._slices()
 
     async def _slices(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            for at in range(0, len(piece), _SLICE):
-                if not self._pieces:
-                    return
-                yield bytes(piece[at : at + _SLICE])
+        self._is_going = True
+        try:
+            for piece in self._pieces:
+                for at in range(0, len(piece), _SLICE):
+                    if not self._pieces:
+                        return
+                    self._gone += 1
+                    yield bytes(piece[at : at + _SLICE])
+        finally:
+            self._is_going = False
 
 
 def version_of(origin: Origin) -> str:

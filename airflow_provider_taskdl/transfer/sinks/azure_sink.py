@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from string import hexdigits
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +89,10 @@ class AzureSink(AsyncSink):
 
     def _send_part(self, number: int, data: memoryview) -> None:
         blocks, body = self._blocks, Body(data)
+        blob = self._store.blob(self._name)
+        send = partial(blob.stage_block, blocks.name_of(number), body, length=body.length)
         try:
-            self._store.call(
-                self._name,
-                lambda: self._store.blob(self._name).stage_block(blocks.name_of(number), body, length=body.length),
-                self._may_be_cancelled,
-            )
+            self._store.call(self._name, partial(body.while_taken, send), self._may_be_cancelled)
         finally:
             body.take_back()
         blocks.sizes[number] = len(data)

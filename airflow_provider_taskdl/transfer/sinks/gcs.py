@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_taskdl.exceptions import DestinationError
-from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, Body, version_of
+from airflow_provider_taskdl.transfer.sinks.async_store import PATIENCE, AsyncStore, Body, version_of
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, find_in
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink, Group, stored_as
 
+# Seconds.
+_TO_CONNECT = 30.0
 # Objects that are removed at the same time.
 _AT_ONCE = 16
 _WORDS = {"Forbidden": "403", "Bad Request": "400"}
@@ -39,6 +41,10 @@ class GcsStore(AsyncStore):
         self.fs, self.bucket, self.prefix = fs, bucket, f"{prefix}/" if prefix else ""
         self._groups: dict[str, list[Group]] | None = None
         self._uncleared: set[str] = set()
+        if fs.requests_timeout is None:  # which would be for ever; a total would be too short for some part
+            from aiohttp import ClientTimeout
+
+            fs.requests_timeout = ClientTimeout(sock_connect=_TO_CONNECT, sock_read=PATIENCE)
 
     def prepare(self, needed: int) -> None:
         """See that the bucket answers, and what earlier processes have left."""
@@ -136,7 +142,8 @@ class GcsStore(AsyncStore):
         # In the address and not among the parameters, where `name` is taken.
         address = "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())
         path = f"{self.fs._location}/upload/storage/v1/b/{quote(self.bucket, safe='')}/o?{address}"
-        return self.call(name, partial(self.fs._call, "POST", path, headers=headers, data=body, json_out=True), begun)
+        send = partial(self.fs._call, "POST", path, headers=headers, data=body, json_out=True)
+        return self.call(name, partial(body.while_taken, send), begun)
 
     def join(self, parts: Sequence[str], name: str, metadata: Mapping[str, str], *, replace: bool, begun: Any) -> Any:
         """Make one object out of others, and return what the store says of it.

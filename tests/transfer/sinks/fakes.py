@@ -140,7 +140,8 @@ class GoogleBucket:
     _location = "http://store"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.requests_timeout = loop, None
+        self.loop = loop
+        self.requests_timeout: int | None = None
         self.objects: dict[str, dict[str, Any]] = {}
         self.shown: list[tuple[str, bytes]] = []
         self.fixed: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError, TransferError
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic
-from airflow_provider_taskdl.transfer.sinks import azure, gcs, parted
+from airflow_provider_taskdl.transfer.sinks import async_store, azure, gcs, parted
+from airflow_provider_taskdl.transfer.sinks.async_store import Body
 from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
@@ -304,3 +306,43 @@ def test_parts_of_an_older_version_go_when_the_new_one_came_in_one_request(googl
     new.commit()
     assert google.content("f") == b"short"
     assert bucket.parts() == []
+
+
+def test_google_is_not_waited_for_in_vain_unless_somebody_said_how_long(google: Place, bucket: GoogleBucket) -> None:
+    google.store()
+    told: Any = bucket.requests_timeout
+    assert (told.total, told.sock_connect, told.sock_read) == (None, 30, 120)
+    bucket.requests_timeout = 7
+    google.store()
+    assert bucket.requests_timeout == 7
+
+
+def test_a_store_that_takes_no_more_bytes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_store, "PATIENCE", 0.1)
+    body, ended = Body(bytes(MIB)), []
+
+    async def takes_a_little() -> None:
+        try:
+            async for _ in body:
+                await asyncio.Event().wait()
+        finally:
+            ended.append("and its request with it")
+
+    async def tries() -> None:
+        with pytest.raises(TimeoutError, match="no more bytes"):
+            await body.while_taken(takes_a_little)
+
+    asyncio.run(tries())
+    assert ended
+
+
+def test_a_store_that_has_all_bytes_may_think_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_store, "PATIENCE", 0.01)
+    body = Body(bytes(MIB), b"the rest")
+
+    async def thinks() -> bytes:
+        taken = b"".join([part async for part in body])
+        await asyncio.sleep(0.2)
+        return taken
+
+    assert asyncio.run(body.while_taken(thinks)) == bytes(MIB) + b"the rest"
