@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
-from airflow_provider_taskdl.exceptions import DestinationExistsError, TaskDownloadError
+from airflow_provider_taskdl.exceptions import DestinationExistsError, IntegrityError, TaskDownloadError
 from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
-from airflow_provider_taskdl.testing import Content, Emulator, Stall, Status, Synthetic, Task
+from airflow_provider_taskdl.testing import Content, Corrupt, Emulator, Stall, Status, Synthetic, Task
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from tests.running import make_context
 from tests.stores.conftest import STORES
@@ -154,6 +154,40 @@ def test_a_process_that_is_killed_leaves_nothing_under_a_name_and_what_it_has_do
     assert taskdl_emulator.count("file", "whole.bin") == 0
     again = taskdl_emulator.bytes_sent("file", "broken.bin")
     assert again <= (BIG.size - (PARTS - 2) * PART + PART if place.resumes else BIG.size)
+
+
+def test_bytes_that_are_not_those_the_host_announced_take_no_good_files_place(
+    place: Place, url: str, taskdl_emulator: Emulator
+) -> None:
+    task = taskdl_emulator.eo_task({"big.bin": BIG, "small.bin": Synthetic(1000)}, checksums=True)
+    for name, at in (("big.bin", 2 * PART + 5), ("small.bin", 7)):
+        place.put(url, name, b"good")
+        taskdl_emulator.fault(f"file:{name}", Corrupt(at=at))
+    for name in ("big.bin", "small.bin"):
+        with pytest.raises(IntegrityError):
+            fetch(task, url, overwrite="always", file_pattern=name)
+    found = place.contents(url)
+    assert {name: found[name] for name in shown(place, url)} == {"big.bin": b"good", "small.bin": b"good"}
+    assert f"_taskdl/{task.id}.json" not in found
+    assert place.unfinished(url) == [] or not place.tidies
+
+    taskdl_emulator.clear_faults()
+    fetch(task, url)
+    check(place, url, task)
+
+
+def test_a_wrong_part_that_a_broken_try_has_left_is_found_and_fetched_again(
+    place: Place, url: str, taskdl_emulator: Emulator
+) -> None:
+    task = taskdl_emulator.eo_task({"big.bin": BIG}, checksums=True)
+    wrong = taskdl_emulator.fault("file:big.bin", Corrupt(at=PART + 5), times=1)
+    taskdl_emulator.fault("file:big.bin", Status(403), after=PARTS - 2)
+    with pytest.raises((TaskDownloadError, AirflowFailException)):
+        fetch(task, url, concurrency=1)
+    assert wrong.fired
+    taskdl_emulator.clear_faults()
+    fetch(task, url)
+    check(place, url, task)
 
 
 def test_what_overwrite_says_is_done(place: Place, url: str, taskdl_emulator: Emulator) -> None:
