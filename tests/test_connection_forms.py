@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.get_provider_info import get_provider_info
+from tests import needs
 from tests.airflow_versions import AIRFLOW, before, since
 
 FORMS: dict[str, Mapping[str, Any]] = {
@@ -22,7 +23,7 @@ every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def of_api() -> dict[Any, Any]:
     """What the API hands to the web page, by connection type."""
     if AIRFLOW == (3, 0):  # it says so itself: "UI widgets will be missing"
-        pytest.importorskip("flask_appbuilder")
+        needs.package("flask_appbuilder", "apache-airflow-providers-fab")
     from airflow import providers_manager
     from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 

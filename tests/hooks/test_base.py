@@ -364,7 +364,10 @@ def test_plain_http_that_stays_on_this_machine_is_not_warned_of(
         # Airflow's button tests under an id of its own making: that is not shown.
         pytest.param(
             {"extra": "[1]"}, None, False, "^the connection's extra is not a JSON object",
-            marks=pytest.mark.skipif(AIRFLOW in ((3, 0), (3, 1)), reason="Airflow finds no such connection"),
+            marks=pytest.mark.skipif(
+                AIRFLOW in ((3, 0), (3, 1)),
+                reason="Airflow 3.0 and 3.1 do not find a connection whose extra is no JSON object",
+            ),
         ),
         ({"password": None}, None, False, "^Password .the API token. is empty"),
     ],

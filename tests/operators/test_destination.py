@@ -15,6 +15,7 @@ from airflow_provider_taskdl.operators.destination import Destination
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
+from tests import needs
 from tests.airflow_versions import conn_id_of
 
 NAMES = [
@@ -26,7 +27,7 @@ NAMES = [
 @pytest.fixture
 def store_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection ``store``; nothing answers at its address."""
-    pytest.importorskip("airflow.providers.amazon")
+    needs.package("airflow.providers.amazon", "extra s3")
     extra = {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}
     facts = {"conn_type": "aws", "login": "key-id-1", "password": "secret-key-1", "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_STORE", json.dumps(facts))
@@ -151,7 +152,7 @@ def test_what_is_no_place_is_an_error_of_the_parameter(where: str, says: str) ->
 def test_a_store_whose_connection_is_broken_is_not_taken_for_one_that_nobody_knows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pytest.importorskip("airflow.providers.microsoft.azure")
+    needs.package("airflow.providers.microsoft.azure")
     facts = {"conn_type": "wasb", "extra": {"connection_string": "no such thing, key-1"}}
     monkeypatch.setenv("AIRFLOW_CONN_BROKEN", json.dumps(facts))
     with pytest.raises(DestinationError, match="the store of abfs://box/in cannot be opened"):
@@ -186,7 +187,7 @@ def test_an_endpoint_that_is_none_is_an_error_of_the_connection(
 
 
 def test_without_a_connection_the_machines_own_rights_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("airflow.providers.amazon")
+    needs.package("airflow.providers.amazon", "extra s3")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-machine")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-machine")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

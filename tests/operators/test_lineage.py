@@ -14,6 +14,7 @@ from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOp
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Stall, Status
 from airflow_provider_taskdl.transfer.job import Totals
 from airflow_provider_taskdl.transfer.progress import Progress
+from tests import needs
 from tests.running import AllOutletEvents, make_context, outcome, run
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
@@ -204,7 +205,7 @@ def test_openlineage_has_one_name_for_a_file(uri: str, account: str | None, name
     ],
 )
 def test_the_account_is_the_azure_connections(monkeypatch: pytest.MonkeyPatch, extra: dict[str, str]) -> None:
-    pytest.importorskip("airflow.providers.microsoft.azure")
+    needs.package("airflow.providers.microsoft.azure")
     connection = {"conn_type": "wasb", "login": "acct", "password": "a2V5", "extra": extra}
     conn_id = f"azure_{next(iter(extra))}"  # Airflow keeps a connection's file system for the life of the process
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
