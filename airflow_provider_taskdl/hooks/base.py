@@ -26,7 +26,7 @@ from airflow_provider_taskdl.exceptions import (
 from airflow_provider_taskdl.hooks.access import Access, make_client
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
-from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange, asend
+from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange
 from airflow_provider_taskdl.hooks.metrics import count_request
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
@@ -174,9 +174,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         """Async twin of :meth:`run`."""
         error: TaskDownloadError
         try:
-            async with self._async_clients.one() as client:
-                await self._pace.aturn()
-                answer = await asend(client, self._request(call))
+            answer = await self._async_clients.send(self._request(call), self._pace.aturn)
             value = self._read(call, answer)
             count_request(self.conn_id)
             return value

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from airflow_provider_taskdl.exceptions import ServiceUnavailableError
 from airflow_provider_taskdl.hooks import async_clients
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, MAX_IN_FLIGHT, AsyncClients
+from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
-from tests.transfer.hosts import Host, whole
+from airflow_provider_taskdl.hooks.eo_market import EoMarketHook
+from tests.transfer.hosts import Answer, Host, Visit, whole
 from tests.virtual_time import VirtualLoop, run_virtually
 
 
@@ -100,6 +103,56 @@ def test_a_connection_is_kept_for_as_long_as_its_client(monkeypatch: pytest.Monk
         connection = {"conn_type": "eo_analysis", "host": host.url(""), "password": "tok"}
         monkeypatch.setenv("AIRFLOW_CONN_SERVICE", json.dumps(connection))
         assert asyncio.run(main(host)) == [1, 1, 2]
+
+
+def _ask_a_host(
+    monkeypatch: pytest.MonkeyPatch, hook_class: type[TaskApiHook], *answers: Answer
+) -> tuple[list[int], list[str]]:
+    """Ask twice, and return on which connection each request came and what went wrong."""
+    problems = []
+
+    async def main() -> None:
+        hook = hook_class("service")
+        for _ in range(2):
+            try:
+                await hook.alist_files("7")
+            except ServiceUnavailableError as error:
+                problems.append(error.message)
+        await hook.aclose()
+
+    with Host(*answers) as host:
+        connection = {"conn_type": hook_class.conn_type, "host": host.url(""), "password": "tok"}
+        monkeypatch.setenv("AIRFLOW_CONN_SERVICE", json.dumps(connection))
+        asyncio.run(main())
+    return [request.connection for request in host.requests], problems
+
+
+EMPTY = whole(b'{"code": 200, "data": null}')
+
+
+@pytest.mark.parametrize("end", [Visit.close, Visit.reset])
+def test_a_kept_connection_that_is_closed_at_that_moment_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Visit], None]
+) -> None:
+    assert _ask_a_host(monkeypatch, EoAnalysisHook, EMPTY, end, EMPTY) == ([0, 0, 1], [])
+
+
+@pytest.mark.parametrize("end", [Visit.close, Visit.reset])
+def test_a_service_that_closes_new_connections_is_not_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Visit], None]
+) -> None:
+    connections, problems = _ask_a_host(monkeypatch, EoAnalysisHook, end)
+    assert connections == [0, 1]
+    assert len(problems) == 2
+    connections, problems = _ask_a_host(monkeypatch, EoAnalysisHook, EMPTY, end)
+    assert connections == [0, 0, 1]
+    assert len(problems) == 1
+
+
+def test_what_may_change_something_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections, problems = _ask_a_host(monkeypatch, EoMarketHook, EMPTY, Visit.close, EMPTY)
+    assert connections == [0, 0]
+    assert len(problems) == 1
 
 
 def test_what_is_lent_is_closed_when_it_comes_back(made: Made) -> None:
