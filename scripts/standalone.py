@@ -28,7 +28,8 @@ def main() -> int:
     names = link_examples(home / "dags")
     emulator = Emulator(ready_after=REMOTE_TASK_SECONDS, link_seconds=60)
     add_example_tasks(emulator, ready_after=REMOTE_TASK_SECONDS)
-    with EmulatorServer(emulator, port=free_port(8099)) as server:
+    port = free_port(8099)
+    with EmulatorServer(emulator, port) as server:
         env = {
             **settings(home, home / "dags", home / "object-storage", {}),
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -37,6 +38,8 @@ def main() -> int:
         airflow = Airflow(home, env)
         say(f"Preparing {home} ...")
         connections = server.airflow_connections()
+        for connection in connections.values():
+            connection["port"] = port  # Airflow 3.3.1 and 3.3.2 refuse to test a stored connection without one
         if "bce_auth_with_http_operator" in names:
             connections["bce_http"] = http_connection(connections["baidu_bls_default"])
         airflow.prepare(connections)
