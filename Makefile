@@ -86,12 +86,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 		{ echo "$(PYTHON) is missing or older than 3.10; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "No virtual environment can be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(PIP) install --upgrade 'pip>=25.1'
-	$(PIP) install -c constraints.txt -e .
+	@echo "Installing Airflow and what it needs into $(VENV): once, for some minutes"
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
-	$(PIP) install -c constraints.txt -e '.[s3]' --group dev
+	@echo "Installing what development needs into $(VENV): once, for some minutes"
+	@$(PIP) install -c constraints.txt -e '.[s3]' --group dev
 	@touch $@
 
 $(GCS)/.dev: $(VENV)/.dev constraints-gcs.txt
