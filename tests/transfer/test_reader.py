@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,30 +13,9 @@ from airflow_provider_taskdl.exceptions import (
     TransferError,
 )
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from tests.transfer.answers import SIZE, TAG, cut, good, says
 from tests.transfer.harness import DATA, FAST, read
 from tests.transfer.hosts import Answer, Host, Once, Request, chunked, head, ranged, sends, whole
-
-SIZE = len(DATA)
-TAG = '"one"'
-Script = Callable[[Request], Answer]
-
-
-def good(request: Request) -> bytes:
-    return ranged(DATA, request, ETag=TAG)
-
-
-def cut(at: int, end: str, data: bytes = DATA, **fields: object) -> Script:
-    """Answers truly, but ends before the byte ``at`` of the file."""
-
-    def answer(request: Request) -> Answer:
-        honest = ranged(data, request, **{"ETag": TAG, **fields})
-        return sends(honest[: len(honest) - (len(data) - max(at, request.start))], end)
-
-    return answer
-
-
-def says(*parts: bytes, then: str = "close") -> Script:
-    return lambda request: sends(b"".join(parts), then)
 
 
 class TestResume:

@@ -17,30 +17,9 @@ from airflow_provider_taskdl.exceptions import (
 )
 from airflow_provider_taskdl.transfer.reader import RetryPolicy
 from tests.canary import CANARY, assert_canary_free
+from tests.transfer.answers import SIZE, cut, good
 from tests.transfer.harness import DATA, FAST, Lister, listing, read, remote
-from tests.transfer.hosts import Answer, Host, Once, Request, Visit, chunked, head, ranged, sends, whole
-
-SIZE = len(DATA)
-TAG = '"one"'
-Script = Callable[[Request], Answer]
-
-
-def good(request: Request) -> bytes:
-    return ranged(DATA, request, ETag=TAG)
-
-
-def cut(at: int, end: str, data: bytes = DATA, **fields: object) -> Script:
-    """Answers truly, but ends before the byte ``at`` of the file."""
-
-    def answer(request: Request) -> Answer:
-        honest = ranged(data, request, **{"ETag": TAG, **fields})
-        return sends(honest[: len(honest) - (len(data) - max(at, request.start))], end)
-
-    return answer
-
-
-def says(*parts: bytes, then: str = "close") -> Script:
-    return lambda request: sends(b"".join(parts), then)
+from tests.transfer.hosts import Answer, Host, Once, Request, Visit, chunked, head, sends, whole
 
 
 class TestWrongContent:
