@@ -45,6 +45,14 @@ def _job(server: EmulatorServer, task: Task, to: Path, concurrency: int = 4) -> 
     return job(lists(server, task), to, concurrency=concurrency, part_size=PART)
 
 
+def _try_that_fails(server: EmulatorServer, task: Task, to: Path) -> None:
+    """Bring what can be had while nothing beyond the sixth part comes."""
+    server.emulator.fault("file:*", Cut(at=6 * PART))
+    with pytest.raises(TransferError):
+        _job(server, task, to, concurrency=2).run()
+    server.emulator.clear_faults()
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -147,24 +155,16 @@ def test_links_that_end_are_renewed_once_for_all_parts(
 def test_what_a_failed_try_left_is_not_fetched_again(
     server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
 ) -> None:
-    emulator.fault("file:*", Cut(at=6 * PART))
-    with pytest.raises(TransferError):
-        _job(server, task, tmp_path, concurrency=2).run()
+    _try_that_fails(server, task, tmp_path)
     assert published(tmp_path) == set()
-    emulator.clear_faults()
     before = emulator.bytes_sent("file")
     assert _job(server, task, tmp_path, concurrency=3).run().entries[0].sha256 == CONTENT.sha256
     assert emulator.bytes_sent("file") - before <= SIZE - 6 * PART + PART
     assert leftovers(tmp_path) == set()
 
 
-def test_what_is_damaged_meanwhile_is_fetched_anew(
-    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
-) -> None:
-    emulator.fault("file:*", Cut(at=6 * PART))
-    with pytest.raises(TransferError):
-        _job(server, task, tmp_path, concurrency=2).run()
-    emulator.clear_faults()
+def test_what_is_damaged_meanwhile_is_fetched_anew(server: EmulatorServer, task: Task, tmp_path: Path) -> None:
+    _try_that_fails(server, task, tmp_path)
     [part] = (tmp_path / "_taskdl").glob("*.part")
     with part.open("r+b") as file:
         file.seek(2 * PART + 7)
@@ -173,13 +173,8 @@ def test_what_is_damaged_meanwhile_is_fetched_anew(
     assert _sha256(tmp_path / "big.bin") == CONTENT.sha256
 
 
-def test_another_version_does_not_continue_the_one_before(
-    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
-) -> None:
-    emulator.fault("file:*", Cut(at=6 * PART))
-    with pytest.raises(TransferError):
-        _job(server, task, tmp_path, concurrency=2).run()
-    emulator.clear_faults()
+def test_another_version_does_not_continue_the_one_before(server: EmulatorServer, task: Task, tmp_path: Path) -> None:
+    _try_that_fails(server, task, tmp_path)
     other = Synthetic(SIZE, seed=4)
     task.file("big.bin").change(other)
     assert _job(server, task, tmp_path).run().entries[0].sha256 == other.sha256
