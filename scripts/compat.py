@@ -129,7 +129,7 @@ def run(row: Row, tests: Sequence[str]) -> tuple[bool, str]:
     except subprocess.CalledProcessError:
         return False, "the environment could not be made"
     installed = time.monotonic()
-    command = [str(inner), "-m", "pytest", "-q", "-rfE", "-o", f"filterwarnings={WARNINGS}", "-p", "no:cacheprovider",
+    command = [str(inner), "-m", "pytest", "-q", "-rfEs", "-o", f"filterwarnings={WARNINGS}", "-p", "no:cacheprovider",
                "-m", "not slow or airflow", *tests]  # fmt: skip
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "PYTHON", "PYTEST_"))}
     env["TASKDL_WITHOUT"] = ",".join(WITHOUT)
