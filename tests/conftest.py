@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -16,6 +17,12 @@ pytest.register_assert_rewrite("airflow_provider_taskdl.testing.contract")  # so
 if "AIRFLOW_HOME" not in os.environ:
     os.environ["AIRFLOW_HOME"] = str(temporary_folder("airflow-home-"))
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+with suppress(ImportError):  # the environment for Google's store has none
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is.
+    settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import (
@@ -208,7 +208,6 @@ def test_only_the_first_in_line_has_a_timer() -> None:
     run_virtually(main)
 
 
-@settings(deadline=None)
 @given(
     rate=st.none() | st.floats(0.1, 100),
     steps=st.lists(

@@ -199,7 +199,7 @@ class TestOverwrite:
         assert (tmp_path / "a.json").read_bytes() == b"theirs"
         assert leftovers(tmp_path) == set()
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         damage=st.binary(max_size=50)
         | st.sampled_from(["version", "remote_task_id", "files", "sha256", "size", "stored_version", "name"]).flatmap(

@@ -370,7 +370,7 @@ FACTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(facts=FACTS)
 def test_whatever_a_record_says_the_bytes_are_right(
     s3_server: S3Server, s3_front: S3Front, facts: dict[str, Any]
@@ -386,7 +386,7 @@ def test_whatever_a_record_says_the_bytes_are_right(
         rig.admin.close()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_however_often_it_is_cut_each_part_is_sent_once(s3_server: S3Server, s3_front: S3Front, seed: int) -> None:
     rig, dice = Rig(s3_server, s3_front), random.Random(seed)
