@@ -38,10 +38,12 @@ class Place:
 
     :param store: Makes the store, a new one for each job, as for each task.
     :param bucket: What is there.
+    :param blinks: Whether what is being replaced there is gone for a moment, as only on rclone's server.
     """
 
     store: Callable[[], Store]
     bucket: Bucket
+    blinks: bool = False
 
     def check(self, task: Task, *also: str) -> None:
         """Check that all of a task's files are there, and their manifest, and nothing else but ``also``."""
@@ -72,7 +74,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         name = server.bucket()
         own = request.param == "s3"
         yield Place(
-            lambda: S3Store(client, name, "x") if own else ObjectStore(fs, f"{name}/x"), Bucket(fs, f"{name}/x")
+            lambda: S3Store(client, name, "x") if own else ObjectStore(fs, f"{name}/x"),
+            Bucket(fs, f"{name}/x"),
+            blinks=True,
         )
         client.close()
         fs.close_session(fs.loop, fs.s3)

@@ -262,7 +262,8 @@ def test_two_shards_that_take_back_the_same_manifest_lose_none_of_its_proofs(
     fetched(emulator)
     running = [Running(one) for one in jobs(server, task, place, 4)]
     for index, one in enumerate(running):
-        if (error := one.ended().error) is not None:  # a store where what is being replaced is gone for a moment
+        if (error := one.ended().error) is not None:
+            assert place.blinks, error
             assert isinstance(error, DestinationError), error
             job(lists(server, task), place.store(), shard=Shard(index, 4)).run()
     assert fetched(emulator) == {f"{number}.csv": 1 for number in range(4)}
