@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
@@ -216,8 +217,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
 
     def close(self) -> None:
         """Close the sync client, if there is one."""
-        if client := vars(self).pop("_client", None):
-            client.close()
+        if vars(self).pop("_client", None):
+            self._end_client()
 
     async def aclose(self) -> None:
         """Close the async clients, if there are any."""
@@ -230,7 +231,10 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
 
     @cached_property
     def _client(self) -> httpx.Client:
-        return make_client(httpx.Client, **self._client_settings())
+        client = make_client(httpx.Client, **self._client_settings())
+        # Nobody closes the hook of `SomeHook("conn").list_files(…)`: its connections end with it.
+        self._end_client = weakref.finalize(self, client.close)
+        return client
 
     @cached_property
     def _async_clients(self) -> AsyncClients:

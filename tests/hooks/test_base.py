@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import pickle
@@ -474,3 +475,14 @@ def test_a_closed_hook_opens_a_new_client(connect: Callable[..., TaskApiHook]) -
         assert not hook.list_files("1").is_ready
         hook.close()
     hook.close()
+
+
+def test_a_hook_that_nobody_keeps_leaves_no_connection_open(connect: Callable[..., TaskApiHook]) -> None:
+    with EmulatorServer(Emulator()) as server:
+        hook = connect(EoAnalysisHook, host=server.base_url)
+        with pytest.raises(TaskApiError):
+            hook.list_files("1")
+        client = hook._client
+        del hook
+        gc.collect()
+        assert client.is_closed

@@ -18,8 +18,6 @@ pytestmark = [
     pytest.mark.airflow,
     pytest.mark.slow,
     pytest.mark.timeout(300),
-    # `dag.test()` ends a trigger's loop without closing what is open there.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed:ResourceWarning"),
 ]
 
 DAGS = Path(__file__).parents[2] / "example_dags"
