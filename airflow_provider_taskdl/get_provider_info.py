@@ -100,7 +100,9 @@ _SERVICES = {
     _MARKET: ("https://eo-doc.origen.ae/api/market-service/order/download-link.html", ["hooks.eo_market"]),
 }
 # These work with every connection type.
-_FOR_ALL = ["operators.download", "operators.join", "sensors.download_link", "triggers.download_link"]
+_FOR_ALL = [
+    "operators.download", "operators.join", "sensors.download_link", "triggers.download_link", "triggers.task_ready",
+]  # fmt: skip
 
 
 def get_provider_info() -> dict[str, Any]:

@@ -50,12 +50,14 @@ class ListedTask:
     :param status: Its state.
     :param created: When it was made, where the list says so.
     :param group: What it is listed under, such as a project, where the list says so.
+    :param name: What whoever made it called it, where the list says so.
     """
 
     remote_task_id: str
     status: TaskStatus
     created: datetime | None = None
     group: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

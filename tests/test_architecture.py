@@ -102,7 +102,8 @@ def test_lower_floors_know_no_framework(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["sensors.download_link", "operators.download", "operators.bls", "operators.eo_analysis"]
+    "module",
+    ["sensors.download_link", "triggers.task_ready", "operators.download", "operators.bls", "operators.eo_analysis"],
 )
 def test_a_dag_file_loads_nothing_heavy(module: str, tmp_path: Path) -> None:
     program = f"""

@@ -200,6 +200,8 @@ SILENT = frozenset(
     transfer.sinks.local.LocalSink transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink
     transfer.sinks.object_store.ObjectStore transfer.sinks.parted.PartedSink
     transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
+    triggers.memory.Memory triggers.rounds.Beat triggers.rounds.Rounds triggers.rounds.Service
+    triggers.watches.ListedTasks triggers.watches.NamedTasks triggers.watches.Watch
     transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Uploads
     """.split()  # noqa: SIM905
 )
@@ -221,6 +223,7 @@ HARMLESS = frozenset(
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
+    triggers.announced.Announced triggers.task_ready.TaskReadyTrigger triggers.watches.Scope
     transfer.sinks.azure_sink.Try transfer.sinks.gcs_sink.Group
     """.split()  # noqa: SIM905
 )

@@ -88,9 +88,11 @@ class TaskApi(ABC):
     """A service whose tasks end in files with links.
 
     :cvar service: The service's name in messages.
+    :cvar newest_first: Whether :meth:`list_tasks` is known to give the newest tasks first.
     """
 
     service: str
+    newest_first: bool = False
 
     @abstractmethod
     def list_files(self, remote_task_id: str) -> Call[FileListing]:

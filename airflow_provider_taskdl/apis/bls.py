@@ -120,7 +120,7 @@ class DownloadTask(WireModel):
     @property
     def listed(self) -> ListedTask:
         """The task in the words that all services' lists share."""
-        return ListedTask(self.uuid or "", self.status, time_or_none(self.created_time), self.project)
+        return ListedTask(self.uuid or "", self.status, time_or_none(self.created_time), self.project, self.name)
 
 
 class DownloadTaskPage(WireModel):
@@ -176,6 +176,7 @@ class BlsApi(TaskApi):
     """The download-task calls of BLS."""
 
     service = "Baidu Log Service"
+    newest_first = True
 
     def list_files(self, remote_task_id: str) -> Call[FileListing]:
         """``GET /v2/logstore/download/link/{uuid}``: the task's one file, or none while it has no link."""

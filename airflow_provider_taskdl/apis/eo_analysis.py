@@ -184,7 +184,7 @@ class EoAnalysisApi(EnvelopeApi):
                     raise
                 found = AnalysisTaskPage()  # it counts from 1, and says so
             tasks = tuple(
-                ListedTask(task.id, TaskStatus(task.task_state), time_or_none(task.create_time))
+                ListedTask(task.id, TaskStatus(task.task_state), time_or_none(task.create_time), name=task.task_name)
                 for task in found.tasks
                 if task.id
             )

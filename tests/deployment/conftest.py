@@ -30,7 +30,8 @@ def deployment(
     # However long a test takes to look: what hangs does so until the test ends it.
     connections["eo_analysis_default"]["extra"]["timeout"] = 3600
     home = tmp_path_factory.mktemp("airflow")
-    with deployed(home, HERE / "dags", connections, {"AIRFLOW__CORE__PARALLELISM": "4"}) as running:
+    settings = {"AIRFLOW__CORE__PARALLELISM": "4", "TASKDL_EXAMPLE_POLL_SECONDS": "2"}
+    with deployed(home, HERE / "dags", connections, settings) as running:
         yield running
 
 
