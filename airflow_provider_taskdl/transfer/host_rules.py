@@ -59,6 +59,7 @@ class HostRules:
             url.encode()
             parts = urlsplit(url)
             parts.port  # noqa: B018 - raises for a port that is none
+            _check_brackets(parts)
             broken = any(char.isspace() for char in parts.netloc) or any(char < " " or char == "\x7f" for char in url)
         except ValueError:
             broken = True
@@ -117,6 +118,16 @@ class HostRules:
         if any(address in network for network in self._networks):
             return True
         return all(map(_is_public, _unwrapped(address)))
+
+
+def _check_brackets(parts: SplitResult) -> None:
+    """Raise ``ValueError`` for brackets around anything but an IPv6 address: older Pythons let them pass."""
+    host = parts.netloc.rpartition("@")[2]
+    if "[" in host or "]" in host:
+        address, _, rest = host.removeprefix("[").partition("]")
+        if f"[{address}]{rest}" != host or rest[:1] not in ("", ":"):
+            raise ValueError("brackets are around a whole host")
+        ipaddress.IPv6Address(address)
 
 
 def _plain(host: str) -> str:

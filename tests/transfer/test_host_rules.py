@@ -145,7 +145,10 @@ def test_a_name_that_only_the_proxy_knows_is_left_to_it(monkeypatch: pytest.Monk
         ("http://u@h/f", "user name"), ("http://u:p@h/f", "user name"), ("http://@h/f", "user name"),
         ("http://:p@h/f", "user name"), ("http://h\\@g/f", "user name"),
         ("http://h:99999/f", "no URL"), ("http://h:x/f", "no URL"), ("http://[::1/f", "no URL"),
-        ("http://[h]/f", "no URL"), ("http://a b/f", "no URL"), ("http://a\u2003b/f", "no URL"),
+        ("http://[h]/f", "no URL"), ("http://[127.0.0.1]/f", "no URL"), ("http://[]/f", "no URL"),
+        ("http://x[::1]/f", "no URL"), ("http://[::1]x/f", "no URL"), ("http://[[::1]]/f", "no URL"),
+        ("http://h]/f", "no URL"), ("http://u@[h]/f", "no URL"), ("http://u@[::1]/f", "user name"),
+        ("http://a b/f", "no URL"), ("http://a\u2003b/f", "no URL"),
         ("http://h/f\r\nX: y", "no URL"), ("http://h\t/f", "no URL"), ("http://h/\0", "no URL"),
         ("http://h/\udcff", "no URL"), ("http://h\uff0fevil/f", "no URL"),
     ],
@@ -153,6 +156,11 @@ def test_a_name_that_only_the_proxy_knows_is_left_to_it(monkeypatch: pytest.Monk
 def test_what_is_no_plain_http_url_is_refused(url: str, why: str) -> None:
     with pytest.raises(UnsafeLinkError, match=why):
         HostRules().check_url(url)
+
+
+@pytest.mark.parametrize("netloc", ["[::1]", "[2001:DB8::1]:8443", "[::ffff:1.2.3.4]:"])
+def test_an_ipv6_address_stands_in_brackets(netloc: str) -> None:
+    assert HostRules().check_url(f"http://{netloc}/f").netloc == netloc
 
 
 @pytest.mark.parametrize(
