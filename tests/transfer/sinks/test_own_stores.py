@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError, TransferError
-from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Synthetic
+from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Status, Synthetic
 from airflow_provider_taskdl.transfer.sinks import async_store, azure, gcs, parted
 from airflow_provider_taskdl.transfer.sinks.async_store import Body
 from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
@@ -130,6 +130,29 @@ def test_a_wrong_part_of_an_earlier_try_is_not_believed_a_second_time(
     emulator.clear_faults()
     result = job(lists(server, task), place.store(), part_size=LENGTH).run()
     assert result.entries[0].sha256 == CONTENT.sha256
+    assert place.content("big.bin") == WHOLE
+
+
+def test_where_a_part_of_an_earlier_try_was_wrong_and_nothing_can_take_its_place_nothing_stays(
+    server: EmulatorServer, emulator: Emulator, place: Place
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT}, checksums=True)
+    options: dict[str, Any] = {"concurrency": 1, "part_size": LENGTH, "overwrite": "always"}
+    place.put("big.bin", b"good")
+    emulator.fault("file:big.bin", Corrupt(at=2 * LENGTH + 5), times=1)
+    emulator.fault("file:big.bin", Cut(at=9 * LENGTH))
+    with pytest.raises(TransferError):
+        job(lists(server, task), place.store(), **options).run()
+    assert place.content("big.bin") == b"good"
+    emulator.clear_faults()
+    # The look at the file and its last two parts; then the host gives no more.
+    emulator.fault("file:big.bin", Status(403), after=3)
+    with pytest.raises(TransferError):
+        job(lists(server, task), place.store(), **options).run()
+    assert len(place.shown("big.bin")) == 2, "what replaced the good one was read back only then"
+    assert place.content("big.bin") is None
+    emulator.clear_faults()
+    job(lists(server, task), place.store(), **options).run()
     assert place.content("big.bin") == WHOLE
 
 
