@@ -68,7 +68,12 @@ class Announced:
         return [*self.open, *reversed([task_id for task_id in later if task_id not in self.open])]
 
     def after(
-        self, listed: Collection[ListedTask], settled: Collection[str], now: float, waited_for: Collection[str] = ()
+        self,
+        listed: Collection[ListedTask],
+        settled: Collection[str],
+        now: float,
+        waited_for: Collection[str] = (),
+        left: Collection[str] = (),
     ) -> tuple[Announced, tuple[str, ...]]:
         """Return what holds after a look, and the ids of tasks that are given up.
 
@@ -79,12 +84,14 @@ class Announced:
         :param settled: The ids of those that are settled now.
         :param now: The time.
         :param waited_for: The ids of those that are not.
+        :param left: The ids of those that were not looked at; the floor does not pass them.
         """
         times = {task.remote_task_id: created(task) for task in listed}
         known = {**self.settled, **{task_id: times[task_id] for task_id in settled if task_id in times}}
         floor = max(self.floor, self.newest - SLACK_SECONDS)
         if len(known) > MOST_SETTLED:
             floor = max(floor, min(sorted(known.values())[-MOST_SETTLED], self.newest))
+        floor = max(self.floor, min([floor, *(times[task_id] for task_id in left if task_id in times)]))
         passed = [task_id for task_id in waited_for if self.floor <= times.get(task_id, -math.inf) < floor]
         still_open = [*(task_id for task_id in self.open if task_id not in settled), *passed]
         then = Announced(

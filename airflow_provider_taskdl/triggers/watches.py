@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# So many tasks are told of at a time: Airflow writes down one event after the other, and does nothing else meanwhile.
+_MOST_AT_A_TIME = 500
 # A list that is longer than this has no end.
 _MOST_PAGES = 1000
 # Watchers of one interval look together; what was asked so shortly ago was asked for the same look.
@@ -184,17 +186,22 @@ class ListedTasks(Watch):
         listed, now = await self._walk(service), time.time()
         if self._known is None:
             self._known = Announced.begin(listed, self._scope.since, now)
-            log.info("Connection %s: the watch of its tasks begins", self._conn_id)
+            log.info("Connection %s: the watch begins: %s", self._conn_id, self._scope)
         known = self._known
         by_id = {task.remote_task_id: task for task in listed}
         unsettled = [task_id for task_id in known.unsettled(listed) if self._is_ours(by_id.get(task_id))]
-        found = await _all([self._judge(service, task_id, by_id.get(task_id)) for task_id in unsettled])
-        outcomes = dict(zip(unsettled, found, strict=True))
+        looked_at, left = unsettled, unsettled[:0]
+        if len(unsettled) > _MOST_AT_A_TIME:
+            over = [task_id for task_id in unsettled if not self._is_at_work(by_id.get(task_id))]
+            left = over[_MOST_AT_A_TIME:]
+            looked_at = [task_id for task_id in unsettled if task_id not in set(left)]
+        found = await _all([self._judge(service, task_id, by_id.get(task_id)) for task_id in looked_at])
+        outcomes = dict(zip(looked_at, found, strict=True))
         ready = {task_id: files for task_id, files in outcomes.items() if isinstance(files, FileListing)}
         if ready and await self._is_forestalled():
             return []
         waited_for = [task_id for task_id, outcome in outcomes.items() if outcome is False]
-        self._known, given_up = known.after(listed, outcomes.keys() - set(waited_for), now, waited_for)
+        self._known, given_up = known.after(listed, outcomes.keys() - set(waited_for), now, waited_for, left)
         if given_up:
             log.error("Connection %s: too many tasks are not ready; given up: %s", self._conn_id, ", ".join(given_up))
         return [self._told(files, by_id.get(task_id)) for task_id, files in ready.items()]
@@ -235,6 +242,10 @@ class ListedTasks(Watch):
     def _is_ours(self, task: ListedTask | None) -> bool:
         return task is None or (task.name or "").startswith(self._scope.name_prefix)
 
+    @staticmethod
+    def _is_at_work(task: ListedTask | None) -> bool:
+        return task is not None and task.status.state in _AT_WORK
+
     def _told(self, files: FileListing, task: ListedTask | None) -> dict[str, Any]:
         group = task.group if task else None
         return self._payload(files, group or self._scope.group, task.name if task else None)
@@ -264,9 +275,9 @@ class ListedTasks(Watch):
 
     async def _judge(self, service: Service, task_id: str, task: ListedTask | None) -> FileListing | bool:
         """Return the files of a task that is ready, or whether it is settled without."""
-        state = task.status.state if task else TaskState.UNKNOWN
-        if state in _AT_WORK:
+        if self._is_at_work(task):
             return False
+        state = task.status.state if task else TaskState.UNKNOWN
         try:
             if state in _IN_VAIN:
                 raise TaskFailedError(f"the task is {state}", remote_task_id=task_id)

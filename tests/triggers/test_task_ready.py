@@ -127,12 +127,20 @@ def test_what_was_made_since_a_time_is_told_of_though_the_watch_began_later(monk
     async def main(world: World) -> None:
         before_it = world.emulator.bls_task(b"1")
         await asyncio.sleep(100)
-        after_it = [world.emulator.bls_task(b"1", ready_after=5.0) for _ in range(250)]
+        after_it = []
+        for _ in range(8):  # more than are told of at a time
+            after_it += [world.emulator.bls_task(b"1", ready_after=5.0) for _ in range(150)]
+            await asyncio.sleep(200)
+        at_work = [world.emulator.bls_task(b"1", ready_after=NEVER) for _ in range(3)]
         moment = datetime.fromtimestamp(BEGAN + 90, timezone.utc)
         await asyncio.sleep(1000)
         triggerer = world.triggerer(all_of(since=moment))
         await asyncio.sleep(3 * INTERVAL)
-        assert world.database.announced == Counter(task.id for task in after_it)
+        assert len(world.database.announced) == 500 + 500 + 200
+        for task in at_work:
+            task.finish()
+        await asyncio.sleep(2 * INTERVAL)
+        assert world.database.announced == Counter(task.id for task in (*after_it, *at_work))
         assert before_it.id not in world.database.announced
         await triggerer.kill()
 
