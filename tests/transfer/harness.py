@@ -211,7 +211,7 @@ def killed(*_: object) -> None:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for something that is about to happen."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
