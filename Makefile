@@ -5,7 +5,7 @@ GCS := .venv-gcs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-waiting bench-workers import-time build clean docs fuzz services screenshots stores stores-gcs
+.PHONY: help venv demo standalone test compat compat-oldest check bench bench-kills bench-lists bench-waiting bench-workers import-time build clean docs fuzz services screenshots stores stores-gcs
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench-kills: $(VENV)/.dev  ## Kill transfers at random moments and count what co
 
 bench-waiting: $(VENV)/.dev  ## Measure thousands of waiting tasks and write docs/waiting.md; ARGS="--quick", "--runs 3"
 	$(BIN)/python -m benchmarks.waiting $(ARGS)
+
+bench-lists: $(VENV)/.dev  ## Count the requests of a thousand waits that share lists, and write docs/waiting.md; ARGS="--quick"
+	$(BIN)/python -m benchmarks.lists $(ARGS)
 
 bench-workers: $(VENV)/.dev  ## Measure two Celery workers against one and write docs/workers.md; ARGS="--quick", "--runs 1"
 	$(BIN)/python -m benchmarks.workers $(ARGS)

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import lists
 from benchmarks.about import machine
 from benchmarks.servers import Missing, make_certificate
 
@@ -142,6 +143,7 @@ def write(results: dict[str, Any]) -> None:
         "table": table_of(results["rows"]),
         "machine": about,
         "interval": f"{results['interval']:g}",
+        **lists.marks(),
     }.items():
         text = text.replace(f"{{{{{mark}}}}}", value)
     DOCUMENT.write_text(text)

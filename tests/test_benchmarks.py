@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from benchmarks import kills, report, workers
+from benchmarks import kills, lists, report, waiting, workers
 from tests.s3 import KEY, SECRET, S3Server, uploads_in
 
 
@@ -72,3 +72,23 @@ def test_a_run_lasts_from_the_first_start_to_the_last_end() -> None:
 
     span = workers._span([task("b", 3, 9), task("a", 1, 4), task("a", 5, 11), task("b", 10, 12)])
     assert span == {"seconds": 11.5, "each": 5.0, "shards": {"a": 2, "b": 2}}
+
+
+def test_the_page_on_waiting_says_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "DOCUMENT", tmp_path / "document")
+    monkeypatch.setattr(lists, "RESULTS", tmp_path / "lists.json")
+    facts = {"ended": 20, "told": 19, "errors": 0}
+    rows = [
+        {**facts, "with_lists": True, "requests": 115, "lists": 30, "late": {"p50": 0.31, "max": 0.654}},
+        {**facts, "with_lists": False, "requests": 1980, "lists": 2, "late": {"p50": 0.5, "max": 1.0}, "told": 20},
+    ]
+    about = {"when": "2026-01-01", "cores": 3, "processor": "p", "versions": {"httpx": "5"}}
+    results = {**about, "count": 100, "interval": 6.0, "intervals": 20, "rows": rows}
+    (tmp_path / "lists.json").write_text(json.dumps(results))
+    waiting.write(json.loads(waiting.RESULTS.read_text()))
+    written = (tmp_path / "document").read_text()
+    assert "{{" not in written
+    assert "100 waits for BLS exports on one connection, for 20 intervals of 6 s" in written
+    assert "| with lists | 115 | 30 | 0.038 | 0.31 / 0.65 | 1 |" in written
+    assert "| the list refused | 1,980 | 2 | 0.970 | 0.50 / 1.00 | 0 |" in written
+    assert "takes 4 minutes" in written

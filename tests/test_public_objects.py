@@ -187,7 +187,8 @@ SILENT = frozenset(
     apis.base.TaskApi apis.bls.BlsApi apis.envelope.EnvelopeApi apis.eo_analysis.EoAnalysisApi
     apis.eo_market.EoMarketApi auth.base.HeaderAuth
     hooks.async_clients.AsyncClients hooks.base.TaskApiHook hooks.classic_form.ClassicForm hooks.exchange.Exchange
-    hooks.pace.Pace hooks.shared.SharedHook hooks.token.TokenHook operators.checkpoint.TaskStateCheckpoint
+    hooks.pace.Pace hooks.place.Place hooks.roll_call.RollCall hooks.shared.SharedHook hooks.token.TokenHook
+    operators.checkpoint.TaskStateCheckpoint
     operators.destination.Destination redaction.NeverPickled transfer.checkpoint.Checkpoint
     transfer.checkpoint.StoreCheckpoint transfer.client.Response transfer.connection.BoundedResponse
     transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_taskdl.apis.base import Call, TaskApi
@@ -53,6 +53,11 @@ class Decision:
     why: str = ""
 
 
+def still(state: TaskState) -> str:
+    """Return why a task in this state is not ready; for the log."""
+    return f"the task is {state}"
+
+
 @dataclass
 class LinkWatch:
     """One wait for the files of one task.
@@ -65,6 +70,7 @@ class LinkWatch:
     :param max_consecutive_errors: Failed looks in a row that are waited out.
     :param errors: Failed looks in a row until now.
     :param refusals: Useless answers of the state's endpoint in a row until now.
+    :ivar group: What the service lists the task under, once a state has told it.
     """
 
     api: TaskApi
@@ -75,6 +81,7 @@ class LinkWatch:
     max_consecutive_errors: int = 10
     errors: int = 0
     refusals: int = 0
+    group: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.not_found not in ("fail", "wait"):
@@ -116,7 +123,7 @@ class LinkWatch:
     def _ready_listing(self) -> Steps[FileListing]:
         state = yield from self._state()
         if state in (TaskState.WAITING, TaskState.RUNNING):
-            raise TaskNotReadyError(f"the task is {state}")
+            raise TaskNotReadyError(still(state))
         listing: FileListing = yield self.api.list_files(self.remote_task_id)
         if not listing.is_ready:
             linked = sum(file.link is not None for file in listing.files)
@@ -142,7 +149,7 @@ class LinkWatch:
                 log.info("The task's state is not available, its links alone decide: %s", error)
             self.refusals += 1
             return TaskState.UNKNOWN
-        self.refusals = 0
+        self.refusals, self.group = 0, status.group
         if status.state in (TaskState.FAILED, TaskState.EXPIRED):
             verb = "failed" if status.state is TaskState.FAILED else "has expired"
             raise TaskFailedError(f"the task {verb} at the service{': ' + status.reason if status.reason else ''}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import weakref
 from abc import abstractmethod
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -171,11 +171,11 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             error = self._explain(caught)
         raise self._made_safe(error, call)
 
-    async def arun(self, call: Call[T]) -> T:
-        """Async twin of :meth:`run`."""
+    async def arun(self, call: Call[T], in_turn: Callable[[], object] = lambda: None) -> T:
+        """Async twin of :meth:`run`; ``in_turn`` is called before the request goes out."""
         error: TaskDownloadError
         try:
-            answer = await self._async_clients.send(self._request(call), self._pace.aturn)
+            answer = await self._async_clients.send(self._request(call), partial(self._pace.aturn, in_turn))
             value = self._read(call, answer)
             count_request(self.conn_id)
             return value

@@ -58,13 +58,14 @@ class Pace:
         finally:
             self._leave(event)
 
-    async def aturn(self) -> None:
-        """Async twin of :meth:`turn`."""
+    async def aturn(self, then: Callable[[], object] = lambda: None) -> None:
+        """Async twin of :meth:`turn`; ``then`` is called when it is its turn."""
         event, loop = asyncio.Event(), asyncio.get_running_loop()
         self._join(event, _Sleeper(partial(loop.call_soon_threadsafe, event.set), loop.is_closed))
         try:
             while (seconds := self._seconds_to_turn(event)) > 0:
                 await (event.wait() if seconds == math.inf else asyncio.sleep(seconds))
+            then()
         finally:
             self._leave(event)
 

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook
+from airflow_provider_taskdl.hooks.roll_call import RollCall
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,13 @@ class SharedHook:
     """A connection's current hook on one event loop, for as long as somebody uses it; made by :func:`shared_hook`.
 
     :param conn_id: The Airflow connection.
+    :ivar roll_call: The lists of tasks that all who wait for this connection share.
     """
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self.users = 0
+        self.roll_call = RollCall(self.hook)
         self._hook: TaskApiHook | None = None
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -55,10 +58,13 @@ class SharedHook:
 
     async def aclose(self) -> None:
         """Close the clients; what is still under way fails."""
-        hooks = {*self._calls, *([self._hook] if self._hook else [])}
-        self._hook = None
-        for hook in hooks:
-            await hook.aclose()
+        try:
+            await self.roll_call.aclose()
+        finally:
+            hooks = {*self._calls, *([self._hook] if self._hook else [])}
+            self._hook = None
+            for hook in hooks:
+                await hook.aclose()
 
     async def _current(self) -> TaskApiHook:
         if self._hook is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
@@ -12,13 +11,12 @@ from typing import Any, Literal
 import anyio
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_taskdl.apis.readiness import LinkWatch
+from airflow_provider_taskdl.apis.readiness import LinkWatch, still
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskDownloadError
-from airflow_provider_taskdl.hooks.shared import shared_hook
+from airflow_provider_taskdl.hooks.place import Place, jittered
+from airflow_provider_taskdl.hooks.shared import SharedHook, shared_hook
 from airflow_provider_taskdl.triggers.events import error_event, ready_event, timeout_event
 
-# Tasks that were deferred together should not ask together for ever. Never sooner: the service may have named the time.
-_JITTER = 0.1
 # For the last look: where many wait for their turn, or the service is slow, it may be over only after the deadline.
 _LAST_LOOK_SECONDS = 60.0
 
@@ -102,28 +100,39 @@ class DownloadLinkTrigger(BaseTrigger):
                     max_consecutive_errors=self.max_consecutive_errors,
                     errors=self.errors,
                 )
-            # A triggerer that starts takes up thousands at once: from then on they are spread over an interval.
-            wait = self._jittered(self.first_wait) if self.errors else random.uniform(0.0, self.first_wait)
-            said = ""
-            while True:
-                await asyncio.sleep(max(0.0, min(wait, deadline - time.time())))
-                left = max(0.0, deadline - time.time())
-                # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
-                with anyio.move_on_after(left + _LAST_LOOK_SECONDS) as limit:
-                    async with shared.hook() as hook:
-                        decision = await hook.arun_steps(watch.look())
-                if limit.cancelled_caught:
-                    return timeout_event(str(self.remote_task_id))
-                if decision.listing is not None:
-                    return ready_event(decision.listing)
-                if time.time() >= deadline:
-                    return timeout_event(str(self.remote_task_id))
-                if decision.why != said:
-                    self.log.info(
-                        "Task %s: %s; looking again every %g s", self.remote_task_id, decision.why, decision.wait
-                    )
-                wait, said = self._jittered(decision.wait), decision.why
+            with shared.roll_call.place(str(self.remote_task_id).strip(), self.poll_interval) as place:
+                return await self._look_until(deadline, shared, watch, place)
 
-    @staticmethod
-    def _jittered(wait: float) -> float:
-        return wait * random.uniform(1.0, 1.0 + _JITTER)
+    async def _look_until(self, deadline: float, shared: SharedHook, watch: LinkWatch, place: Place) -> dict[str, Any]:
+        said = ""
+
+        def say(why: str, how: str) -> None:
+            nonlocal said
+            if why != said:
+                self.log.info("Task %s: %s; %s", self.remote_task_id, why, how)
+            said = why
+
+        # A triggerer that starts takes up thousands at once: from then on they are spread over an interval.
+        wait = jittered(self.first_wait) if self.errors else random.uniform(0.0, self.first_wait)
+        while True:
+            await place.sleep(
+                wait,
+                deadline - time.time(),
+                can_be_listed=watch.check_status and not watch.errors,
+                group=watch.group,
+                tell=lambda state: say(still(state), "by the service's list of tasks"),
+            )
+            left = max(0.0, deadline - time.time())
+            # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
+            with anyio.move_on_after(left + _LAST_LOOK_SECONDS) as limit:
+                async with shared.hook() as hook:
+                    decision = await hook.arun_steps(watch.look())
+            if limit.cancelled_caught:
+                return timeout_event(str(self.remote_task_id))
+            if decision.listing is not None:
+                place.is_over = True
+                return ready_event(decision.listing)
+            if time.time() >= deadline:
+                return timeout_event(str(self.remote_task_id))
+            say(decision.why, f"looking again every {decision.wait:g} s")
+            wait = jittered(decision.wait)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -11,7 +11,19 @@ def transport(answer: Callable[[httpx.Request], httpx.Response]) -> httpx.MockTr
     """Return a transport that gives a function's answers."""
 
     def unread(request: httpx.Request) -> httpx.Response:
-        response = answer(request)
-        return httpx.Response(response.status_code, headers=response.headers, stream=response.stream)
+        return _unread(answer(request))
 
     return httpx.MockTransport(unread)
+
+
+def async_transport(answer: Callable[[httpx.Request], Awaitable[httpx.Response]]) -> httpx.MockTransport:
+    """Return a transport for async clients that gives a coroutine function's answers."""
+
+    async def unread(request: httpx.Request) -> httpx.Response:
+        return _unread(await answer(request))
+
+    return httpx.MockTransport(unread)
+
+
+def _unread(response: httpx.Response) -> httpx.Response:
+    return httpx.Response(response.status_code, headers=response.headers, stream=response.stream)

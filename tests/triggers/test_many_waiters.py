@@ -47,7 +47,7 @@ def quiet() -> Iterator[None]:
 
 
 class Service:
-    """Answers without a network, on a virtual clock, and notes when each task was asked for."""
+    """Answers without a network, on a virtual clock, and notes when each task was asked for; it lists none."""
 
     def __init__(self, loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop, self.began = loop, loop.time()
@@ -70,6 +70,8 @@ class Service:
         forget_paces()  # those of another loop's clock
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(404, json={"code": 400, "message": "no list of tasks here"})
         asked_for_state = request.url.params.get("id")
         task = asked_for_state or request.url.params["taskId"]
         self.asked.setdefault(task, []).append(self.loop.time() - self.began)
