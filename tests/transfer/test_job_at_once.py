@@ -162,11 +162,12 @@ def test_of_two_jobs_that_may_not_replace_anything_both_tell_the_truth(
     task = emulator.eo_task(FILES)
     ask = together(lists(server, task))
     options: dict[str, Any] = {"part_size": PART, "overwrite": "never"}
-    for one in [Running(job(ask, place.store(), **options)) for _ in range(2)]:
-        error = one.ended().error
-        assert error is None or isinstance(error, TaskDownloadError), error
+    errors = [one.ended().error for one in [Running(job(ask, place.store(), **options)) for _ in range(2)]]
+    assert all(error is None or isinstance(error, TaskDownloadError) for error in errors), errors
     wanted = {file.name: b"".join(file.content.blocks()) for file in task.files}
     own = {f"_taskdl/{task.id}{kind}" for kind in (".json", ".partial.json")}
+    if place.blinks and any(errors):  # one who sees its file gone keeps the record of its upload for the next try
+        own |= {name for name in place.bucket.names() if name.startswith("_taskdl/uploads/")}
     assert place.bucket.names() - own == set(wanted)
     assert {name: place.bucket.content(name) for name in wanted} == wanted
     assert place.bucket.uploads() == []
