@@ -20,7 +20,8 @@ class Place(ABC):
     :cvar resumes: Whether a file that was broken off goes on where it was.
     :cvar keeps_sha256: Whether the sha256 of a long file is in its metadata; ``None`` if not even a short one's is.
     :cvar tidies: Whether what was given up is gone at once; Azure forgets it with the next commit, or after a week.
-    :cvar holds_back: Whether a name is given to the first of two that want it, whatever their timing.
+    :cvar holds_back: Whether a name is given to the first of two that want it.
+    :cvar at_once: Whether that is so for two that come at the very same moment.
     """
 
     conn_id: ClassVar[str]
@@ -28,6 +29,7 @@ class Place(ABC):
     keeps_sha256: ClassVar[bool | None] = None
     tidies: ClassVar[bool] = True
     holds_back: ClassVar[bool] = True
+    at_once: ClassVar[bool] = True
 
     def connection(self) -> dict[str, Any] | None:
         """Return the Airflow connection that leads here, as JSON values; a disk needs none."""
@@ -153,6 +155,8 @@ class Moto(S3):
     """A bucket of moto, which knows conditions and metadata as Amazon's own store does."""
 
     conn_id, holds_back, keeps_sha256 = "stores_moto", True, False
+    # It looks whether the name is taken, and then puts the parts together: two that come meanwhile both find it free.
+    at_once = False
 
 
 # Azurite's own account, published by its vendor: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
