@@ -73,7 +73,7 @@ ROWS = (
 QUICK = (
     "tests/auth", "tests/hooks", "tests/operators", "tests/sensors", "tests/triggers/test_download_link.py",
     "tests/triggers/test_events.py", "tests/triggers/test_start.py", "tests/triggers/test_start_in_a_worker.py",
-    "tests/triggers/test_task_ready.py",
+    "tests/triggers/test_announced.py", "tests/triggers/test_task_ready.py",
     "tests/test_connection_forms.py", "tests/test_get_provider_info.py", "tests/test_imports.py",
     "tests/test_example_dags.py",
 )  # fmt: skip

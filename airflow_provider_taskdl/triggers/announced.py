@@ -134,9 +134,11 @@ class Announced:
                 if all(map(_is_time, times)) and all(isinstance(task_id, str) for task_id in ids):
                     return cls(float(floor), float(newest), settled, tuple(still_open))
         version = value.get("version") if isinstance(value, Mapping) else None
+        # Nothing else is quoted: it may be any text.
+        which = f"version {version}" if type(version) is int and 0 < version < 1000 else "no version"
         raise TaskDownloadError(
-            f"what was announced until now cannot be read (version {version!r}); nothing is announced until it is "
-            "repaired or deleted"
+            f"what was announced until now cannot be read ({which}); nothing is announced until it is repaired or "
+            "deleted"
         )
 
 
