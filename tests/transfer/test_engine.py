@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,19 @@ class TestConcurrency:
     def test_never_more_at_once_than_allowed(
         self, concurrency: int, server: EmulatorServer, many: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        now, most, lock = [0], [0], threading.Lock()
+        now, most, begun, lock = [0], [0], [0], threading.Lock()
+        meeting = threading.Barrier(concurrency)
 
         class Counting(LocalSink):
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 with lock:
                     now[0] += 1
                     most[0] = max(most[0], now[0])
+                    begun[0] += 1
+                    is_early = begun[0] <= concurrency
                 super().__init__(*args, **kwargs)
-                time.sleep(0.01)
+                if is_early:
+                    meeting.wait(60)  # else the first may be done before the last begins
 
             def abort(self, *, keep: bool = False) -> None:
                 raise AssertionError("nothing fails here")
