@@ -64,6 +64,7 @@ bench-waiting: $(VENV)/.dev  ## Measure thousands of waiting tasks and write doc
 
 bench-lists: $(VENV)/.dev  ## Count the requests of a thousand waits that share lists, and write docs/waiting.md; ARGS="--quick"
 	$(BIN)/python -m benchmarks.lists $(ARGS)
+	$(BIN)/python -m benchmarks.waiting --report
 
 bench-workers: $(VENV)/.dev  ## Measure two Celery workers against one and write docs/workers.md; ARGS="--quick", "--runs 1"
 	$(BIN)/python -m benchmarks.workers $(ARGS)

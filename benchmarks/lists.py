@@ -31,7 +31,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lists", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="how many wait (1000)")
-    parser.add_argument("--interval", type=float, default=10.0, help="seconds between two looks of each (10)")
+    parser.add_argument("--interval", type=float, default=20.0, help="seconds between two looks of each (20)")
     parser.add_argument("--intervals", type=int, default=20, help="intervals that are measured (20)")
     parser.add_argument("--quick", action="store_true", help="100 for seconds, nothing written: whether it all works")
     options = parser.parse_args()
@@ -46,11 +46,8 @@ def main() -> None:
     facts = {name: getattr(options, name) for name in ("count", "interval", "intervals")}
     results = {"when": f"{datetime.now(timezone.utc):%Y-%m-%d}", **machine("apache-airflow", "httpx"), **facts}
     results["rows"] = rows
-    from benchmarks import waiting
-
     if not options.quick:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        waiting.write(json.loads(waiting.RESULTS.read_text()))
     print(table_of(results))
 
 
