@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any, TypeVar
+
+import pytest
+
+from airflow_provider_taskdl.hooks.pace import forget_paces
 
 T = TypeVar("T")
 
@@ -55,3 +60,18 @@ def run_virtually(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
+
+
+def go_by(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch, *modules: str, now: Callable[[], float]) -> None:
+    """Let the package go by a loop's clock.
+
+    :param loop: The loop.
+    :param monkeypatch: Undoes it.
+    :param modules: Those of the package's modules that look at the clock.
+    :param now: The time of day.
+    """
+    clock = SimpleNamespace(time=now, monotonic=loop.time)
+    for module in modules:
+        monkeypatch.setattr(f"airflow_provider_taskdl.{module}.time", clock)
+    monkeypatch.setattr("airflow_provider_taskdl.hooks.pace.Pace.__init__.__defaults__", (None, loop.time))
+    forget_paces()  # those of another loop's clock

@@ -291,7 +291,7 @@ def test_a_thousand_small_files(
 
 def test_a_place_that_does_not_exist_is_not_made(place: Place, taskdl_emulator: Emulator) -> None:
     if isinstance(place, Disk):
-        pytest.skip("directories are made")
+        pytest.skip("on a disk a folder that is missing is made")
     task = taskdl_emulator.eo_task({"a.txt": b"a"})
     scheme, _, rest = place.folder().partition("@")
     with pytest.raises(TaskDownloadError):

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,11 +20,10 @@ from airflow_provider_taskdl.hooks import shared
 from airflow_provider_taskdl.hooks.async_clients import AsyncClients
 from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook, task_hook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
-from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Status
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from tests.hooks.wire import transport
-from tests.virtual_time import VirtualLoop, run_virtually
+from tests.virtual_time import VirtualLoop, go_by, run_virtually
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
@@ -62,12 +60,8 @@ class Service:
             monkeypatch.setattr(made, "_client_settings", lambda: settings)
             return made
 
-        clock = SimpleNamespace(time=loop.time, monotonic=loop.time)
-        for module in ("hooks.shared", "triggers.download_link"):
-            monkeypatch.setattr(f"airflow_provider_taskdl.{module}.time", clock)
-        monkeypatch.setattr("airflow_provider_taskdl.hooks.pace.Pace.__init__.__defaults__", (None, loop.time))
+        go_by(loop, monkeypatch, "hooks.shared", "triggers.download_link", now=loop.time)
         monkeypatch.setattr(shared, "atask_hook", hook)
-        forget_paces()  # those of another loop's clock
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.method == "POST":

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,11 +20,10 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_taskdl.hooks import roll_call, shared
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsHook
-from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from tests.hooks.wire import async_transport
-from tests.virtual_time import VirtualLoop, run_virtually
+from tests.virtual_time import VirtualLoop, go_by, run_virtually
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
@@ -148,12 +146,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
                 monkeypatch.setattr(made, "_client_settings", lambda: settings)
                 return made
 
-            clock = SimpleNamespace(time=loop.time, monotonic=loop.time)
-            for module in ("hooks.shared", "triggers.download_link"):
-                monkeypatch.setattr(f"airflow_provider_taskdl.{module}.time", clock)
-            monkeypatch.setattr("airflow_provider_taskdl.hooks.pace.Pace.__init__.__defaults__", (None, loop.time))
+            go_by(loop, monkeypatch, "hooks.shared", "triggers.download_link", now=loop.time)
             monkeypatch.setattr(shared, "atask_hook", hook)
-            forget_paces()  # those of another loop's clock
             await test(service)
             await service.end()
             assert not shared._shared[loop]

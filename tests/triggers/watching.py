@@ -11,7 +11,6 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -22,11 +21,10 @@ from airflow_provider_taskdl.hooks import shared
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
-from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.testing.app import make_app
 from airflow_provider_taskdl.triggers.task_ready import TaskReadyTrigger
-from tests.virtual_time import VirtualLoop
+from tests.virtual_time import VirtualLoop, go_by
 
 SYNC_SECONDS = 1.0
 # The emulator's time when the virtual clock begins: any time of a service.
@@ -170,12 +168,9 @@ class World:
             monkeypatch.setattr(made, "_client_settings", lambda: {"transport": app, "auth": made.access.auth})
             return made
 
-        clock = SimpleNamespace(time=self.emulator.now, monotonic=loop.time)
-        for module in ("hooks.shared", "triggers.rounds", "triggers.watches", "triggers.task_ready"):
-            monkeypatch.setattr(f"airflow_provider_taskdl.{module}.time", clock)
-        monkeypatch.setattr("airflow_provider_taskdl.hooks.pace.Pace.__init__.__defaults__", (None, loop.time))
+        modules = ("hooks.shared", "triggers.rounds", "triggers.watches", "triggers.task_ready")
+        go_by(loop, monkeypatch, *modules, now=self.emulator.now)
         monkeypatch.setattr(shared, "atask_hook", hook)
-        forget_paces()
 
     def triggerer(self, *triggers: TaskReadyTrigger, phase: float = 0.0) -> Triggerer:
         """Start a triggerer with these."""
