@@ -73,6 +73,8 @@ READY, FAILED = ready_event(LISTING), error_event(TaskFailedError("no"))
         {**READY, "status": None},
         {**READY, "summary": None},
         {**READY, "summary": "all of it"},
+        {**READY, "version": "https://h/a?token=secret"},
+        {**READY, "status": "https://h/a?token=secret"},
         {**FAILED, "error": None},
         {**FAILED, "version": 0},
         "ready",
@@ -83,6 +85,7 @@ def test_nothing_but_a_clear_yes_is_success(event: Any) -> None:
     with pytest.raises(TaskDownloadError, match="not understood") as caught:
         read_event(event)
     assert caught.value.retryable
+    assert "secret" not in str(caught.value)
 
 
 def test_an_error_of_a_type_that_is_not_known_stays_an_error() -> None:

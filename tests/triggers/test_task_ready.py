@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureException
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
-from airflow_provider_taskdl.testing import Status
+from airflow_provider_taskdl.testing import Status, Task
 from airflow_provider_taskdl.testing.faults import Body
 from airflow_provider_taskdl.triggers.task_ready import TaskReadyTrigger
 from tests.airflow_versions import AIRFLOW, before, since
@@ -118,6 +118,37 @@ def test_each_task_that_is_made_and_ends_well_is_told_of_once_and_soon(monkeypat
         assert emulator.count("bls.link") == 3  # no other was worth a question
         await triggerer.kill()
         assert not triggerer.failed
+
+    simulate(monkeypatch, main)
+
+
+@newer
+def test_all_analyses_of_a_list_of_several_pages_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(world: World) -> None:
+        def analysis(name: str, ready_after: float, **course: Any) -> Task:
+            task = world.emulator.eo_task({"a.tif": b"12"}, ready_after=ready_after, **course)
+            task.request["taskName"] = name
+            return task
+
+        for _ in range(250):
+            analysis("before it began", 0.0)
+        await asyncio.sleep(5)
+        first = world.triggerer(all_of(conn_id="eo"))
+        await asyncio.sleep(INTERVAL + 5)
+        made = [analysis(f"n{number}", number % 3 * INTERVAL) for number in range(120)]
+        analysis("in vain", 0.0, ends="failed")
+        await asyncio.sleep(2 * INTERVAL)
+        await first.kill()
+        second = world.triggerer(all_of(conn_id="eo"))
+        await asyncio.sleep(3 * INTERVAL)
+        assert world.database.announced == Counter(task.id for task in made)
+        payload = next(payload for _, payload in world.database.events if payload["remote_task_id"] == made[7].id)
+        assert payload == {
+            "conn_id": "eo", "remote_task_id": made[7].id, "group": None, "name": "n7", "file_count": 1,
+            "total_size": 2,
+        }  # fmt: skip
+        await second.kill()
+        assert not first.failed + second.failed
 
     simulate(monkeypatch, main)
 
