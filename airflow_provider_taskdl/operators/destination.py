@@ -39,6 +39,7 @@ class Destination:
     :raises DestinationError: The store's connection does not work.
     :ivar store: What writes there.
     :ivar account: The storage account, on Azure.
+    :ivar endpoint: Where requests to the store go, on S3.
     """
 
     def __init__(self, where: str | ObjectStoragePath) -> None:
@@ -51,12 +52,14 @@ class Destination:
             path = whole.path
             # As texts from here on: joining path objects is slow, and there may be thousands of files.
             self.account: str | None = None
+            self.endpoint: str | None = None
             self._text, self._root = str(whole).rstrip("/"), Path(path) if whole.protocol in _LOCAL else None
             if self._root is not None:
                 self.store: Store = LocalStore(self._root)
             elif whole.protocol in _S3 and (client := _s3_client(conn_id)) is not None:
                 bucket, _, prefix = path.partition("/")
                 self.store = S3Store(client, bucket, prefix)
+                self.endpoint = client.meta.endpoint_url
             elif whole.protocol in _AZURE and hasattr(whole.fs, "service_client"):
                 container, _, prefix = path.partition("/")
                 self.store = AzureStore(whole.fs, container, prefix)

@@ -133,6 +133,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
         self._job: DownloadJob | None = None
         self._killed = False
         self._lineage: dict[str, Any] | None = None
+        self._endpoint: str | None = None  # for the link
 
     def execute(self, context: Context) -> list[str]:
         """Wait if that was asked for, then download."""
@@ -267,7 +268,9 @@ class DownloadToObjectStorageOperator(BaseOperator):
 
         if not 1 * MIB <= self.part_size <= 1024 * MIB:
             raise ConnectionConfigError(f"part_size must be 1 MiB ... 1 GiB in bytes, not {self.part_size}")
-        return Destination(self.destination)
+        destination = Destination(self.destination)
+        self._endpoint = destination.endpoint
+        return destination
 
     def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.operators.checkpoint import checkpoint_for

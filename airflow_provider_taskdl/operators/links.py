@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
@@ -12,9 +12,12 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_0_PLUS
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
 
+# By what the hosts of Amazon's endpoints end in.
+_AWS_CONSOLES = {".amazonaws.com": "s3.console.aws.amazon.com", ".amazonaws.com.cn": "console.amazonaws.cn"}
+
 
 class DestinationLink(BaseOperatorLink):
-    """Opens the destination of ``DownloadToObjectStorageOperator``: the store's console where there is one."""
+    """Opens the destination of ``DownloadToObjectStorageOperator``: the store's console where one is known."""
 
     name = "Destination"
 
@@ -27,7 +30,7 @@ class DestinationLink(BaseOperatorLink):
         # In Airflow 2 it is the web server that asks, and its operator's templates are as they were written.
         destination = getattr(operator, "destination", None) if AIRFLOW_V_3_0_PLUS else _written_to(ti_key)
         destination = str(destination or "")
-        return browse_url(destination) if destination.strip() else ""
+        return browse_url(destination, getattr(operator, "_endpoint", None)) if destination.strip() else ""
 
 
 def _written_to(ti_key: TaskInstanceKey) -> str:
@@ -38,10 +41,12 @@ def _written_to(ti_key: TaskInstanceKey) -> str:
     return str(manifest or "").rpartition("/_taskdl/")[0]
 
 
-def browse_url(destination: str) -> str:
+def browse_url(destination: str, endpoint: str | None = None) -> str:
     """Return where a person can look at a destination; never with a connection id, user or query.
 
     :param destination: As ``ObjectStoragePath`` writes it, such as ``s3://conn_id@bucket/prefix``.
+    :param endpoint: Where S3 requests for it go: many stores but Amazon's speak that language, and its console shows
+        none of theirs. Their own are nowhere in common, so the link is the folder's address at the store.
     """
     # Not urlsplit(): in a path, "#" and "?" are characters like others.
     scheme, mark, rest = destination.strip().partition("://")
@@ -50,9 +55,13 @@ def browse_url(destination: str) -> str:
         return Path(f"/{place.lstrip('/')}").as_uri()
     bucket, _, path = rest.partition("/")
     bucket, prefix = bucket.rpartition("@")[2], quote(path.strip("/"))
-    if scheme in ("s3", "s3a"):
-        folder = f"?prefix={prefix}/" if prefix else ""
-        return f"https://s3.console.aws.amazon.com/s3/buckets/{bucket}{folder}"
+    if scheme in ("s3", "s3a", "s3n"):
+        parts = urlsplit(endpoint or "")
+        host, folder = parts.hostname or "amazonaws.com", f"?prefix={prefix}/" if prefix else ""
+        for vendor, console in _AWS_CONSOLES.items():
+            if f".{host}".endswith(vendor):
+                return f"https://{console}/s3/buckets/{bucket}{folder}"
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{bucket}/{prefix}"
     if scheme in ("gs", "gcs"):
         return f"https://console.cloud.google.com/storage/browser/{bucket}/{prefix}"
     return f"{scheme}://{bucket}/{prefix}"

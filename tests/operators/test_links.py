@@ -28,6 +28,21 @@ def test_the_link_leads_to_the_destination_and_names_no_connection(destination: 
     assert browse_url(destination) == url
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "url"),
+    [
+        ("https://s3.amazonaws.com", "https://s3.console.aws.amazon.com/s3/buckets/b?prefix=in/"),
+        ("https://s3.eu-west-1.amazonaws.com", "https://s3.console.aws.amazon.com/s3/buckets/b?prefix=in/"),
+        ("https://s3.cn-north-1.amazonaws.com.cn", "https://console.amazonaws.cn/s3/buckets/b?prefix=in/"),
+        ("https://s3.bj.bcebos.com", "https://s3.bj.bcebos.com/b/in"),
+        ("http://user:secret@127.0.0.1:9000/s3/?key=secret", "http://127.0.0.1:9000/s3/b/in"),
+        ("http://notamazonaws.com", "http://notamazonaws.com/b/in"),
+    ],
+)
+def test_a_store_that_is_not_amazons_is_not_shown_in_amazons_console(endpoint: str, url: str) -> None:
+    assert browse_url("s3://conn@b/in", endpoint) == url
+
+
 @since(3, 0, "it is the web server that asks for the link")
 @pytest.mark.parametrize(("destination", "url"), [("/data", "file:///data"), (None, ""), ("", ""), (" ", "")])
 def test_the_operators_link_is_empty_before_there_is_a_destination(destination: Any, url: str) -> None:
