@@ -41,7 +41,8 @@ class DownloadLinkSensor(BaseSensorOperator):
     :param not_found: ``"fail"`` at once, or ``"wait"``, when the service does not know the task. Templated.
     :param max_consecutive_errors: How many looks in a row may fail before the sensor does. In mode ``reschedule``
         counted over all looks from Airflow 3.3 on.
-    :param deferrable: Wait in the triggerer; default is ``[operators] default_deferrable``.
+    :param deferrable: Wait in the triggerer; default is ``[operators] default_deferrable``. It looks once in each
+        ``poke_interval``: ``exponential_backoff`` and ``max_wait`` are for the other modes.
     :param start_from_trigger: With ``deferrable``: wait there from the first look on, so that no worker is needed
         before the links exist. The triggerer then renders the templates. A worker looks first all the same before
         Airflow 3.3, for mapped tasks, where a template has an ``xcom_pull`` without ``map_indexes`` (a task's
