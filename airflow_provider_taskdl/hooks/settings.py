@@ -172,18 +172,32 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@lru_cache(maxsize=32)
 def ssl_context(verify: bool | Path) -> ssl.SSLContext:
     """Return the TLS settings of a connection; one per process and setting, since each costs memory and 20 ms.
 
+    A CA bundle that was replaced since is read again.
+
     :raises ConnectionConfigError: The CA bundle cannot be read.
     """
+    return _ssl_context(verify, None if isinstance(verify, bool) else _version_of(verify))
+
+
+def _version_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):  # the text may be no path at all
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+@lru_cache(maxsize=32)
+def _ssl_context(verify: bool | Path, version: tuple[int, ...] | None) -> ssl.SSLContext:
     if isinstance(verify, bool):
         return httpx.create_ssl_context(verify=verify)
     try:
         if verify.is_dir():
             return ssl.create_default_context(capath=str(verify))
         return ssl.create_default_context(cafile=str(verify))
-    except (OSError, ValueError) as error:  # ssl.SSLError is one, and the text may be no path at all
+    except (OSError, ValueError) as error:  # ssl.SSLError is one
         problem = f"the CA bundle {str(verify)!r} (extra verify) cannot be read: {error}"
     raise ConnectionConfigError(problem)

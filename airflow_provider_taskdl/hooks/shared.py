@@ -7,13 +7,17 @@ connection is read again now and then, since a wait may outlast the credentials 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
+from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
+from airflow_provider_taskdl.exceptions import AuthenticationError, ServiceUnavailableError, TaskDownloadError
 from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook
 from airflow_provider_taskdl.hooks.roll_call import RollCall
 
@@ -21,6 +25,11 @@ log = logging.getLogger(__name__)
 
 # How old what is known of a connection may be.
 REREAD_SECONDS = 60.0
+# What was seen of it so many seconds ago is not looked up again for each who waits.
+_MOMENT_SECONDS = 2.0
+# Seconds between the first tries to read it: a secrets backend may be away for a moment, and Airflow then says that
+# there is no such connection.
+_FIRST_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
 
 class SharedHook:
@@ -35,6 +44,8 @@ class SharedHook:
         self.users = 0
         self.roll_call = RollCall(self.hook)
         self._hook: TaskApiHook | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._problem: TaskDownloadError | None = None
         self._read_at = 0.0
         self._reading = asyncio.Lock()
         self._calls: Counter[TaskApiHook] = Counter()
@@ -44,6 +55,7 @@ class SharedHook:
         """Give the hook for one look; after a change of the connection it is another one.
 
         :raises ConnectionConfigError: The connection cannot be used.
+        :raises ServiceUnavailableError: It cannot be read, and could not for minutes.
         """
         hook = await self._current()
         self._calls[hook] += 1
@@ -55,6 +67,21 @@ class SharedHook:
                 del self._calls[hook]
                 if hook is not self._hook:
                     await hook.aclose()
+
+    async def look(self, watch: LinkWatch) -> Decision:
+        """Look at a task once; where the credentials are refused, once more if the connection has others by now.
+
+        :param watch: What decides.
+        :raises TaskDownloadError: As for :meth:`LinkWatch.look` and :meth:`hook`.
+        """
+        async with self.hook() as hook:
+            try:
+                return await hook.arun_steps(watch.look())
+            except AuthenticationError:
+                if not await self._is_old(hook):
+                    raise
+        async with self.hook() as hook:
+            return await hook.arun_steps(watch.look())
 
     async def aclose(self) -> None:
         """Close the clients; what is still under way fails."""
@@ -70,22 +97,56 @@ class SharedHook:
         if self._hook is None:
             async with self._reading:
                 if self._hook is None:
-                    await self._reread()
-        elif time.monotonic() - self._read_at > REREAD_SECONDS and not self._reading.locked():
+                    await self._read_first()
+        elif self._age > REREAD_SECONDS and not self._reading.locked():
             async with self._reading:  # by one; all others go on with what there is
-                try:
-                    await self._reread()
-                except Exception as error:  # noqa: BLE001 - whatever it is, the hook at hand may still do
-                    self._read_at = time.monotonic()
-                    log.warning("Connection %s could not be read again: %s", self.conn_id, type(error).__name__)
+                await self._read_again()
         return cast(TaskApiHook, self._hook)
 
-    async def _reread(self) -> None:
-        hook = await atask_hook(self.conn_id)
-        old = self._hook
-        if old is None or _settings(hook) != _settings(old):
-            await asyncio.to_thread(lambda: hook.access.tls)  # tens of milliseconds, and files are read
-            self._hook = hook
+    async def _is_old(self, hook: TaskApiHook) -> bool:
+        async with self._reading:
+            if self._hook is hook and self._age > _MOMENT_SECONDS:
+                await self._read_again()
+        return self._hook is not hook
+
+    @property
+    def _age(self) -> float:
+        return time.monotonic() - self._read_at
+
+    async def _read_first(self) -> None:
+        if self._problem is not None and self._age < _MOMENT_SECONDS:
+            raise copy.copy(self._problem)
+        problem: TaskDownloadError
+        for pause in (0.0, *_FIRST_PAUSES):
+            await asyncio.sleep(pause)
+            try:
+                return await self._read()
+            except TaskDownloadError as error:
+                problem = error
+                break
+            except Exception as error:  # noqa: BLE001 - what secrets backends raise; their texts may hold anything
+                problem = ServiceUnavailableError(
+                    f"connection {self.conn_id!r} cannot be read ({type(error).__name__}); is it defined, and does "
+                    "the secrets backend answer?"
+                )
+                log.warning("%s", problem)
+        self._problem, self._read_at = problem, time.monotonic()
+        raise copy.copy(problem)
+
+    async def _read_again(self) -> None:
+        try:
+            await self._read()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the hook at hand may still do
+            self._read_at = time.monotonic()
+            log.warning("Connection %s could not be read again: %s", self.conn_id, type(error).__name__)
+
+    async def _read(self) -> None:
+        hook, old = await atask_hook(self.conn_id), self._hook
+        is_same = old is not None and _settings(hook) == _settings(old)
+        access = (old if old is not None and is_same else hook).access
+        tls = await asyncio.to_thread(lambda: access.tls)  # tens of milliseconds, and files are read
+        if not is_same or tls is not self._tls:
+            self._hook, self._tls = hook, tls
             if old is not None and not self._calls[old]:
                 await old.aclose()
         self._read_at = time.monotonic()

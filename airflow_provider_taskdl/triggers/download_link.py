@@ -90,16 +90,19 @@ class DownloadLinkTrigger(BaseTrigger):
 
     async def _wait_until(self, deadline: float) -> dict[str, Any]:
         async with shared_hook(self.conn_id) as shared:
-            async with shared.hook() as hook:
-                watch = LinkWatch(
-                    hook.api,
-                    self.remote_task_id,
-                    interval=self.poll_interval,
-                    not_found=self.not_found,
-                    check_status=hook.access.extras.check_status,
-                    max_consecutive_errors=self.max_consecutive_errors,
-                    errors=self.errors,
-                )
+            with anyio.move_on_after(_left_until(deadline)) as limit:
+                async with shared.hook() as hook:
+                    watch = LinkWatch(
+                        hook.api,
+                        self.remote_task_id,
+                        interval=self.poll_interval,
+                        not_found=self.not_found,
+                        check_status=hook.access.extras.check_status,
+                        max_consecutive_errors=self.max_consecutive_errors,
+                        errors=self.errors,
+                    )
+            if limit.cancelled_caught:
+                return timeout_event(str(self.remote_task_id))
             with shared.roll_call.place(str(self.remote_task_id).strip(), self.poll_interval) as place:
                 return await self._look_until(deadline, shared, watch, place)
 
@@ -122,11 +125,9 @@ class DownloadLinkTrigger(BaseTrigger):
                 group=watch.group,
                 tell=lambda state: say(still(state), "by the service's list of tasks"),
             )
-            left = max(0.0, deadline - time.time())
             # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes together with the result.
-            with anyio.move_on_after(left + _LAST_LOOK_SECONDS) as limit:
-                async with shared.hook() as hook:
-                    decision = await hook.arun_steps(watch.look())
+            with anyio.move_on_after(_left_until(deadline)) as limit:
+                decision = await shared.look(watch)
             if limit.cancelled_caught:
                 return timeout_event(str(self.remote_task_id))
             if decision.listing is not None:
@@ -136,3 +137,7 @@ class DownloadLinkTrigger(BaseTrigger):
                 return timeout_event(str(self.remote_task_id))
             say(decision.why, f"looking again every {decision.wait:g} s")
             wait = jittered(decision.wait)
+
+
+def _left_until(deadline: float) -> float:
+    return max(0.0, deadline - time.time()) + _LAST_LOOK_SECONDS

@@ -89,8 +89,8 @@ class Service:
         :param watch: What decides.
         :raises TaskDownloadError: As for :meth:`LinkWatch.look`.
         """
-        async with self._turns, self._shared.hook() as hook:
-            return await hook.arun_steps(watch.look())
+        async with self._turns:
+            return await self._shared.look(watch)
 
     async def aclose(self) -> None:
         """End what is still being asked."""

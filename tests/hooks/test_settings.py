@@ -5,6 +5,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,6 +220,17 @@ def test_verify_decides_over_certificates(verify: bool, mode: ssl.VerifyMode) ->
     context = ssl_context(verify)
     assert (context.verify_mode, context.check_hostname) == (mode, verify)
     assert ssl_context(verify) is context
+
+
+def test_a_bundle_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    bundle, kept = tmp_path / "ca.pem", Path(certifi.where()).read_text().split("-----END CERTIFICATE-----\n")
+    counts = []
+    for count in (1, 3):
+        bundle.write_text("".join(f"{one}-----END CERTIFICATE-----\n" for one in kept[:count]))
+        context = ssl_context(bundle)
+        assert ssl_context(bundle) is context
+        counts.append(len(context.get_ca_certs()))
+    assert counts == [1, 3]
 
 
 def test_a_directory_of_authorities_is_taken(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import certifi
 import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Connection
@@ -125,6 +127,25 @@ def test_a_changed_connection_gives_a_new_hook_and_closes_the_old_one(world: Wor
     assert world.closed == [old, new]
     assert old.connection.password == "tok"
     assert {**EO, **change}["password"] == new.connection.password
+
+
+def test_a_ca_bundle_that_was_replaced_gives_a_new_hook(world: World, tmp_path: Path) -> None:
+    certificates = Path(certifi.where()).read_text()
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text(certificates)
+    world.stored["extra"] = json.dumps({"verify": str(bundle)})
+    seen: list[TaskApiHook] = []
+
+    async def main(loop: VirtualLoop) -> None:
+        world.keep_time(loop)
+        looks = asyncio.create_task(_looks("c", 4 * REREAD_SECONDS, seen=seen))
+        await asyncio.sleep(1.5 * REREAD_SECONDS)
+        assert len(set(seen)) == 1
+        bundle.write_text(f"{certificates}\n")
+        await looks
+
+    run_virtually(main)
+    assert len(set(seen)) == 2
 
 
 def test_a_look_that_is_under_way_ends_with_the_hook_it_began_with(world: World) -> None:

@@ -14,8 +14,8 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.hooks import settings
 from airflow_provider_taskdl.hooks.base import TaskApiHook
-from airflow_provider_taskdl.hooks.settings import ssl_context
 from airflow_provider_taskdl.testing import Emulator, Status
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from airflow_provider_taskdl.triggers.events import read_event
@@ -249,7 +249,7 @@ def test_nothing_but_the_network_is_waited_for_on_the_loop(
         await _events(_trigger(ready.id))  # loads what is loaded once per process
         spy(BaseHook, "get_connection")
         spy(httpx, "create_ssl_context")
-        ssl_context.cache_clear()
+        settings._ssl_context.cache_clear()
         loop_watch.thread = threading.get_ident()
         try:
             (event,) = await _events(_trigger(slow.id))
