@@ -112,11 +112,12 @@ class RollCall:
             await asyncio.wait([rounds])
 
     async def _keep_calling(self) -> None:
-        while True:
-            intervals = [place.interval for places in self._places.values() for place in places]
-            tick = max(min(intervals, default=0.0) / _TICKS, _SHORTEST_TICK)
+        while len(self._places) >= _FEWEST:
+            shortest = min(place.interval for places in self._places.values() for place in places)
+            tick = max(shortest / _TICKS, _SHORTEST_TICK)
             await asyncio.sleep(tick)
             await self._round(tick)
+        self._rounds = None  # who comes next begins them anew
 
     async def _round(self, tick: float) -> None:
         loop = asyncio.get_running_loop()

@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import Connection
 from airflow_provider_taskdl.hooks import roll_call, shared
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.hooks.bls import BlsHook
+from airflow_provider_taskdl.hooks.roll_call import RollCall
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from tests.hooks.wire import async_transport
@@ -369,6 +370,33 @@ def test_the_rounds_go_on_without_those_who_leave(run: Run) -> None:
         await asyncio.sleep(21 * INTERVAL)
         assert _latest(service, exports[40:]) <= 1
         assert service.counts["state"] - before <= 2 * 20
+
+    run(test)
+
+
+def test_the_rounds_rest_while_too_few_wait_and_begin_anew_with_those_who_come(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds, go_round = [0], RollCall._round
+
+    async def counted(self: RollCall, tick: float) -> None:
+        rounds[0] += 1
+        await go_round(self, tick)
+
+    monkeypatch.setattr(RollCall, "_round", counted)
+
+    async def test(service: Service) -> None:
+        async with shared.shared_hook("c"):  # as a watcher keeps it
+            for exports in (service.add(30), service.add(30)):
+                service.counts.clear()
+                service.wait_for(exports)
+                await asyncio.sleep(5 * INTERVAL)
+                assert service.counts["list"] >= 5
+                await service.end()
+                await asyncio.sleep(INTERVAL)
+                rounds[0] = 0
+                await asyncio.sleep(50 * INTERVAL)
+                assert rounds == [0]
 
     run(test)
 
