@@ -28,7 +28,8 @@ from airflow_provider_taskdl.listing import FileListing, TaskPage, TaskStatus
 from airflow_provider_taskdl.redaction import NeverPickled, shortened
 
 _NO_JSON = object()
-_TASK_ID = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
+# No "::", because the paths of manifests hold the id, and ObjectStoragePath ends a path there.
+_TASK_ID = re.compile(r"(?!.*::)[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 
 # Tasks asked for in one page of a list.
 PAGE_SIZE = 100

@@ -88,11 +88,9 @@ class Destination:
         :raises UnsafeFileNameError: ``ObjectStoragePath`` would read the path of one as another path.
         """
         for name in names:
-            if not _survives(f"x://y/{name}"):
+            if trouble := _trouble_in(f"x://y/{name}"):
                 raise UnsafeFileNameError(
-                    f"the service gives a file the name {name[:300]!r}: as a part of a URL, which a path at a "
-                    "destination is, it would lose its '?' or '#'",
-                    file=name,
+                    f"the service gives a file the name {name[:300]!r}, which {trouble}", file=name
                 )
 
     def path_of(self, name: str) -> str:
@@ -121,24 +119,33 @@ def _complete(text: str) -> str:
     if "://" not in text:
         text = f"file:///{str(Path(text).absolute()).lstrip('/') if text else ''}"
     scheme, _, rest = text.partition("://")
+    scheme = scheme.lower()
     text = f"{scheme}://{rest.rstrip('/')}"
     place, _, prefix = rest.rstrip("/").partition("/")
     if scheme in _LOCAL:
         problem = "names a host, but a disk has none" if place else "" if prefix else "names no directory"
     else:
         problem = "" if place.rpartition("@")[2] else "names no bucket"
-    if not problem and not _survives(text):
-        problem = "ends in a character that the path of a file cannot hold"
-    if problem:
+    if not problem and prefix.startswith("/"):
+        problem = "has an empty name where its first directory should be"
+    if problem := problem or _trouble_in(text):
         raise ConnectionConfigError(
             f"the destination ({scheme}://) {problem}; if it comes from a template, what did that give?"
         )
     return text
 
 
-def _survives(url: str) -> bool:
-    # ObjectStoragePath takes URLs apart and puts them together again, which loses a mark with nothing behind it.
-    return urlsplit(url).geturl() == url
+def _trouble_in(url: str) -> str:
+    """Say what makes a URL another one in ``ObjectStoragePath``; nothing if it stays as it is."""
+    # Since Airflow 3 it takes what stands behind for another file system, one that the first is a part of.
+    if "::" in url:
+        return "holds '::', where ObjectStoragePath ends a path"
+    # It takes URLs apart and puts them together again, which loses a mark with nothing behind it.
+    try:
+        same = urlsplit(url).geturl() == url
+    except ValueError:  # a host that can be none
+        same = False
+    return "" if same else "is another one once ObjectStoragePath has read it (does it end in '?' or '#'?)"
 
 
 def _check_connection(conn_id: str | None) -> None:

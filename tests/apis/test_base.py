@@ -178,6 +178,7 @@ def test_a_task_id_is_text_without_blanks_around_it(given_id: object, text: str)
 BAD_IDS: list[Any] = [
     "", "  ", "../x", "..", ".", ".hidden", "a/b", "a\\b", "a b", "a?b", "a#b", "a%2fb", "a\nb", "a\x00b", "{{ x }}",
     "1" * 129, None, True, 1.5, b"x", ["x"], "https://h/p?sign=abc",
+    "a::b", "::", "a:::b",
 ]  # fmt: skip
 
 
@@ -197,6 +198,7 @@ def test_an_accepted_task_id_is_one_segment_of_a_path(text: str) -> None:
     assert checked == text.strip()
     assert not set(checked) & set("/\\?#%& \n\r\t\0")
     assert not checked.startswith(".")
+    assert "::" not in checked
 
 
 def test_an_api_without_states_has_no_status_call() -> None:

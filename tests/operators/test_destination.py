@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import Asset, ObjectStoragePath
 from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, UnsafeFileNameError
 from airflow_provider_taskdl.operators import destination as module
 from airflow_provider_taskdl.operators.destination import Destination
+from airflow_provider_taskdl.transfer.names import check_names
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
@@ -20,7 +23,7 @@ from tests.airflow_versions import conn_id_of
 
 NAMES = [
     "plain.tif", "a b.tif", "a#b", "#a", "a?b", "?a", "a?b#c", "100%", "%41", "ü雪.tif", "a+b&c=d;e", "x@y", "a:b",
-    "[x]", "{{ x }}", "'\"", "~a", ".hidden", "a..b", "C:x", "s3:x",
+    "[x]", "{{ x }}", "'\"", "~a", ".hidden", "a..b", "C:x", "s3:x", "a%2Fb",
 ]  # fmt: skip
 
 
@@ -44,6 +47,7 @@ def store_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         ("file:///data/in/", "/data/in"),
         ("/a b/#1/x?y/100%/ü", "/a b/#1/x?y/100%/ü"),
         ("file:///a b/#1/x?y/100%/ü", "/a b/#1/x?y/100%/ü"),
+        ("FILE:///data/in", "/data/in"),
         (Path("/data/in"), "/data/in"),
         (ObjectStoragePath("/data/in"), "/data/in"),
         (ObjectStoragePath("file:///data/in"), "/data/in"),
@@ -69,6 +73,8 @@ def test_a_relative_path_is_below_the_working_directory(tmp_path: Path, monkeypa
         ("s3://store@bucket/", "s3://store@bucket/x"),
         ("s3://store@bucket/in/day=1/", "s3://store@bucket/in/day=1/x"),
         ("s3://store@bucket/a b/#1/q?r/ü%20", "s3://store@bucket/a b/#1/q?r/ü%20/x"),
+        ("s3://store@bucket/in//day=1", "s3://store@bucket/in//day=1/x"),
+        ("S3://store@bucket/in", "s3://store@bucket/in/x"),
     ],
 )
 def test_an_object_store_keeps_its_connection(where: str, path: str) -> None:
@@ -96,6 +102,25 @@ def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) 
     assert path.path == f"{place}/{name}"
     assert str(path) == destination.path_of(name)
     assert str(ObjectStoragePath(where, conn_id=conn_id_of(path)) / name) == destination.path_of(name)
+
+
+@given(st.lists(st.sampled_from([*":?#%[]@&=+;,!$'()*~.{}|^<> \"aäＡ／：", "::", "%2F", "s3:"]), max_size=6).map("".join))
+def test_a_name_is_refused_or_its_path_opens_it(name: str) -> None:
+    try:
+        check_names([name])
+        Destination("/data").check_names([name])
+    except UnsafeFileNameError:
+        return
+    for where, place in (("file:///data", "/data"), ("s3://bucket/in", "bucket/in")):
+        path = ObjectStoragePath(f"{where}/{name}")
+        assert (path.path, str(path)) == (f"{place}/{name}", f"{where}/{name}")
+
+
+@pytest.mark.parametrize("name", ["core::net.log", "::", "a:::b", "simplecache::x", "s3::x", "x::", "::x"])
+def test_a_name_that_would_chain_file_systems_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeFileNameError, match="holds '::'") as caught:
+        Destination("/data").check_names(["core", name])
+    assert caught.value.file == name
 
 
 @pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])
@@ -137,8 +162,16 @@ def test_the_name_for_the_world_outside_is_the_usual_one() -> None:
         ("s3://store@", "names no bucket"),
         ("s3://store@/prefix", "names no bucket"),
         ("://x", "names a host"),
-        ("/data/what?", "ends in a character"),
-        ("s3://bucket/x#", "ends in a character"),
+        ("file:////in", "an empty name where its first directory"),
+        ("s3://bucket//in", "an empty name where its first directory"),
+        ("s3://store@bucket//in/", "an empty name where its first directory"),
+        ("memory://bucket//in", "an empty name where its first directory"),
+        ("/data/what?", "is another one .* end in '\\?'"),
+        ("s3://bucket/x#", "is another one .* end in '\\?'"),
+        ("s3://buc[ket/x", "is another one"),
+        ("/data/run::7", "holds '::'"),
+        ("s3://bucket/run::7/x", "holds '::'"),
+        ("simplecache::s3://bucket/x", "holds '::'"),
         ("nope://bucket/x", "no object store is known for nope://"),
         ("https://example.org/x", "no object store is known for https://"),
         ("s3://missing@bucket/x", "'missing' does not exist"),
