@@ -104,7 +104,9 @@ def test_a_path_comes_back_as_the_place_that_was_written(where: str, name: str) 
     assert str(ObjectStoragePath(where, conn_id=conn_id_of(path)) / name) == destination.path_of(name)
 
 
-@given(st.lists(st.sampled_from([*":?#%[]@&=+;,!$'()*~.{}|^<> \"aäＡ／：", "::", "%2F", "s3:"]), max_size=6).map("".join))
+@given(
+    st.lists(st.sampled_from([*":?#%[]@&=+;,!$'()*~.{}|^<> \"aäＡ／：", "::", "%2F", "s3:"]), max_size=6).map("".join)
+)
 def test_a_name_is_refused_or_its_path_opens_it(name: str) -> None:
     try:
         check_names([name])
