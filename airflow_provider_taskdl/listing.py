@@ -11,7 +11,10 @@ from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from airflow_provider_taskdl.redaction import redact_url
+from airflow_provider_taskdl.redaction import redact_url, storable
+
+# More bytes than any store has; and no message and no database takes a number without end.
+SIZE_LIMIT = 2**63
 
 
 class TaskState(str, Enum):
@@ -173,14 +176,19 @@ class FileListing:
         return bool(self.files) and all(file.link is not None for file in self.files)
 
     def summary(self) -> dict[str, Any]:
-        """Return what may go through XCom: names and sizes, no link."""
+        """Return what may go through XCom and events: names and sizes, no link.
+
+        Whatever a service lists, Airflow can store it: a triggerer that cannot store an event ends, and all waits with
+        it. So a name is not always the one that is judged, and a sum that no store can hold is not known.
+        """
         sizes = [file.size for file in self.files]
         known = None if None in sizes else sum(size for size in sizes if size is not None)
+        total = known if self.total_size is None else self.total_size
         return {
-            "remote_task_id": self.remote_task_id,
-            "file_names": [file.name for file in self.files],
+            "remote_task_id": storable(self.remote_task_id),
+            "file_names": [storable(file.name) for file in self.files],
             "file_count": len(self.files),
-            "total_size": known if self.total_size is None else self.total_size,
+            "total_size": total if total is not None and 0 <= total < SIZE_LIMIT else None,
         }
 
 

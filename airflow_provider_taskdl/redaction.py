@@ -21,6 +21,7 @@ _PARAMETER = re.compile(
     r"|policy|key-pair-id|awsaccesskeyid|api_key|apikey)=)[^\s&\"'<>]+",
     re.IGNORECASE,
 )
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _BCE_AUTHORIZATION = re.compile(r"bce-auth-v\d(?:/|%(?:25)*2f)\S+", re.IGNORECASE)
 
 
@@ -65,6 +66,11 @@ def shortened(text: str, limit: int) -> str:
 def printable(text: str) -> str:
     """Return ``text`` with all characters escaped that could forge lines of a log or turn a text around."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def storable(text: str) -> str:
+    """Return ``text`` with those characters escaped that a database or a message refuses: NUL, half surrogate pairs."""
+    return _UNSTORABLE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
 class NeverPickled:

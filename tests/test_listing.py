@@ -130,9 +130,12 @@ def test_a_listing_is_ready_when_it_has_files_and_all_have_links(files: tuple[Re
 
 @pytest.mark.parametrize(
     ("sizes", "total", "expected"),
-    [((1, 2), None, 3), ((1, 2), 9, 9), ((1, None), None, None), ((1, None), 9, 9), ((0,), 0, 0), ((), None, 0)],
-)
-def test_the_summary_has_the_total_the_service_named_or_the_sum(
+    [
+        ((1, 2), None, 3), ((1, 2), 9, 9), ((1, None), None, None), ((1, None), 9, 9), ((0,), 0, 0), ((), None, 0),
+        ((2**63 - 2, 1), None, 2**63 - 1), ((2**63 - 1, 1), None, None), ((1,), 2**64, None), ((-(2**64),), None, None),
+    ],
+)  # fmt: skip
+def test_the_summary_has_the_total_the_service_named_or_the_sum_as_far_as_a_store_could_hold_it(
     sizes: tuple[int | None, ...], total: int | None, expected: int | None
 ) -> None:
     files = tuple(_file(f"f{n}", size=size) for n, size in enumerate(sizes))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_taskdl.redaction import HIDDEN, redact_text, redact_url
+from airflow_provider_taskdl.redaction import HIDDEN, redact_text, redact_url, storable
 
 SECRET = "aB3/+x==Zz"
 
@@ -101,3 +101,12 @@ def test_no_query_of_a_url_is_ever_shown(name: str, tail: str) -> None:
     text = f"see https://h.example/f?{name}=GEHEIM{tail} now"
     assert redact_text(text) == "see https://h.example/f?*** now"
     assert redact_text(redact_text(text)) == redact_text(text)
+
+
+@given(st.text(alphabet=st.characters() | st.sampled_from("\0\ud800\udfff")))
+def test_every_text_has_a_form_that_can_be_stored(text: str) -> None:
+    form = storable(text)
+    assert "\0" not in form
+    assert len(form.encode()) >= len(text)
+    assert storable(form) == form
+    assert form == text or "\\" in form

@@ -24,7 +24,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskApiError,
     TaskNotFoundError,
 )
-from airflow_provider_taskdl.listing import FileListing, TaskPage, TaskStatus
+from airflow_provider_taskdl.listing import SIZE_LIMIT, FileListing, TaskPage, TaskStatus
 from airflow_provider_taskdl.redaction import NeverPickled, shortened
 
 _NO_JSON = object()
@@ -139,9 +139,9 @@ class TaskApi(ABC):
 # What a service says about itself ends up in logs and events: nobody needs more of it.
 ServiceText = Annotated[str, AfterValidator(lambda text: shortened(text, 500))]
 
-# More bytes than any store has: a size is added up, shown and compared, and Python's own numbers have no end.
+# A size is added up, shown and compared, and Python's own numbers have no end.
 FileSize = Annotated[
-    int, BeforeValidator(lambda value: None if isinstance(value, bool) else value), Field(ge=0, lt=2**63)
+    int, BeforeValidator(lambda value: None if isinstance(value, bool) else value), Field(ge=0, lt=SIZE_LIMIT)
 ]
 
 

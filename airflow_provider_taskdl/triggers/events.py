@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowSensorTimeout
 
 from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.listing import FileListing
+from airflow_provider_taskdl.redaction import storable
 
 VERSION = 1
 
@@ -20,7 +21,7 @@ def ready_event(listing: FileListing) -> dict[str, Any]:
 
 def timeout_event(remote_task_id: str) -> dict[str, Any]:
     """Return the event for a wait that reached its deadline."""
-    return {"version": VERSION, "status": "timeout", "remote_task_id": remote_task_id}
+    return {"version": VERSION, "status": "timeout", "remote_task_id": storable(remote_task_id)}
 
 
 def error_event(error: TaskDownloadError) -> dict[str, Any]:

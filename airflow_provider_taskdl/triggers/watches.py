@@ -21,6 +21,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskNotFoundError,
 )
 from airflow_provider_taskdl.listing import FileListing, ListedTask, TaskState
+from airflow_provider_taskdl.redaction import storable
 from airflow_provider_taskdl.triggers.announced import SLACK_SECONDS, Announced, created
 from airflow_provider_taskdl.triggers.memory import Memory, key_of
 from airflow_provider_taskdl.triggers.rounds import Service
@@ -74,9 +75,9 @@ class Watch(ABC):
         summary = listing.summary()
         return {
             "conn_id": self._conn_id,
-            "remote_task_id": listing.remote_task_id,
-            "group": group,
-            "name": name,
+            "remote_task_id": summary["remote_task_id"],
+            "group": group and storable(group),
+            "name": name and storable(name),
             "file_count": summary["file_count"],
             "total_size": summary["total_size"],
         }

@@ -35,6 +35,28 @@ def test_an_event_holds_no_link() -> None:
     assert "https" not in json.dumps(ready_event(LISTING))
 
 
+LARGEST = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [RemoteFile("a\0.tif", None), RemoteFile("\ud800", None)],
+        [RemoteFile(f"f{number}", None, LARGEST) for number in range(3)],
+        [RemoteFile("a", None, -(2**70))],
+    ],
+)
+@pytest.mark.parametrize("total", [None, 2**64])
+def test_no_listing_makes_an_event_that_ends_the_triggerer(files: list[RemoteFile], total: int | None) -> None:
+    # Neither the message that a triggerer sends nor PostgreSQL takes any other.
+    for event in (ready_event(FileListing("7\0", tuple(files), total)), timeout_event("7\0")):
+        text = json.dumps(event, ensure_ascii=False)
+        assert text.encode()
+        assert r"\u0000" not in text
+        size = event.get("summary", {}).get("total_size")
+        assert size is None or -(2**63) <= size < 2**64
+
+
 def test_a_deadline_gives_the_sensors_own_time_out() -> None:
     with pytest.raises(AirflowSensorTimeout, match="remote task 7"):
         read_event(_as_stored(timeout_event("7")))

@@ -193,6 +193,19 @@ def test_only_names_with_the_prefix_are_told_of(monkeypatch: pytest.MonkeyPatch)
 
 
 @newer
+def test_a_name_that_no_database_takes_is_told_of_in_another_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(world: World) -> None:
+        triggerer = world.triggerer(all_of())
+        await asyncio.sleep(INTERVAL)
+        world.emulator.bls_task(b"1", request={"name": "a\0b"})
+        await asyncio.sleep(2 * INTERVAL)
+        assert [told["name"] for _, told in world.database.events] == [r"a\x00b"]
+        await triggerer.kill()
+
+    simulate(monkeypatch, main)
+
+
+@newer
 def test_a_named_task_is_told_of_however_long_it_has_been_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main(world: World) -> None:
         old = world.emulator.eo_task({"a": b"123", "b": b"4"})
