@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,6 +12,9 @@ import httpx
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, ssl_context
 from airflow_provider_taskdl.redaction import NeverPickled
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -45,6 +48,15 @@ class Access(NeverPickled):
     def proxy(self) -> str | None:
         """The proxy's URL, with its credentials."""
         return None if self.extras.proxy is None else self.extras.proxy.get_secret_value()
+
+
+def facts_of(connection: Connection) -> tuple[object, ...]:
+    """Return what an Airflow connection says: the same if nothing of it has changed.
+
+    :param connection: The connection.
+    """
+    c = connection
+    return c.conn_type, c.host, c.port, c.login, c.password, c.schema, c.extra
 
 
 def make_client(kind: type[C], **settings: Any) -> C:

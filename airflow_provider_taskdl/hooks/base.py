@@ -20,14 +20,14 @@ from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     ConnectionConfigError,
     RateLimitedError,
-    ServiceUnavailableError,
     TaskApiError,
     TaskDownloadError,
 )
-from airflow_provider_taskdl.hooks.access import Access, make_client
+from airflow_provider_taskdl.hooks.access import Access, facts_of, make_client
 from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange
+from airflow_provider_taskdl.hooks.failures import without_answer
 from airflow_provider_taskdl.hooks.metrics import count_request
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
@@ -35,9 +35,6 @@ from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
 from airflow_provider_taskdl.redaction import NeverPickled
 
 T = TypeVar("T")
-
-# What OpenSSL says, depending on its version, to an answer in plain HTTP.
-_NO_TLS = ("WRONG_VERSION_NUMBER", "record layer failure")
 
 
 class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
@@ -157,6 +154,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     def run(self, call: Call[T]) -> T:
         """Send one call and return what its answer means.
 
+        Where the credentials are refused, the connection is read again, and the call sent once more if it has changed.
+
         :raises TaskApiError: As the call says; also for what happens on the way.
         """
         error: TaskDownloadError
@@ -169,10 +168,13 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             error = caught
         except httpx.HTTPError as caught:
             error = self._explain(caught)
+        if isinstance(error, AuthenticationError) and self._has_changed():
+            count_request(self.conn_id, error)
+            return self.run(call)
         raise self._made_safe(error, call)
 
     async def arun(self, call: Call[T], in_turn: Callable[[], object] = lambda: None) -> T:
-        """Async twin of :meth:`run`; ``in_turn`` is called before the request goes out."""
+        """Async twin of :meth:`run`, which reads nothing again; ``in_turn`` is called before the request goes out."""
         error: TaskDownloadError
         try:
             answer = await self._async_clients.send(self._request(call), partial(self._pace.aturn, in_turn))
@@ -267,22 +269,23 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         return value
 
     def _explain(self, error: httpx.HTTPError) -> TaskDownloadError:
-        # The client's error holds the request with its signature, so only its kind is taken over.
-        service, host = self.api.service, self.access.host
-        if isinstance(error, httpx.TimeoutException):
-            return ServiceUnavailableError(
-                f"{service} at {host} did not answer within {self.access.extras.timeout:g} s ({type(error).__name__})"
-            )
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return ConnectionConfigError(
-                f"the certificate of {host} is not trusted; the extra 'verify' takes the path of a CA bundle"
-            )
-        if any(text in str(error) for text in _NO_TLS):
-            return ServiceUnavailableError(
-                f"{service} at {host} does not speak TLS on this port; http:// is used only where the connection's "
-                "host says so"
-            )
-        return ServiceUnavailableError(f"{service} at {host} cannot be reached ({type(error).__name__}: {error})")
+        access = self.access
+        return without_answer(error, f"{self.api.service} at {access.host}", access.host, access.extras.timeout)
+
+    def _has_changed(self) -> bool:
+        """Tell whether the connection is another one by now, and go by that: a task may outlast its credentials."""
+        try:
+            connection = _masked(self.get_connection(self.conn_id))
+        except Exception:  # noqa: BLE001 - whatever it is, there is something else to tell of
+            return False
+        if facts_of(connection) == facts_of(self.connection):
+            return False
+        self.log.info("Connection %s was changed meanwhile; going on with what it says now", self.conn_id)
+        self.close()
+        for name in ("access", "_pace"):
+            vars(self).pop(name, None)
+        self.connection = connection
+        return True
 
     def _made_safe(self, error: TaskDownloadError, call: Call[Any]) -> TaskDownloadError:
         error.remote_task_id = error.remote_task_id or call.remote_task_id

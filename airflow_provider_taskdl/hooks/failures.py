@@ -1,10 +1,35 @@
-"""Which exception Airflow sees."""
+"""What a failure is called: on the way to a service, and towards Airflow."""
 
 from __future__ import annotations
 
+import httpx
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, ServiceUnavailableError, TaskDownloadError
+
+# What OpenSSL says, depending on its version, to an answer in plain HTTP.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "record layer failure")
+
+
+def without_answer(error: httpx.HTTPError, where: str, host: str, timeout: float) -> TaskDownloadError:
+    """Return our word for what kept a service from answering.
+
+    :param error: What the client says. It holds the request with its signature, so only its kind is taken over.
+    :param where: The service and its host, for people.
+    :param host: The host alone.
+    :param timeout: Seconds that were waited for each step.
+    """
+    if isinstance(error, httpx.TimeoutException):
+        return ServiceUnavailableError(f"{where} did not answer within {timeout:g} s ({type(error).__name__})")
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ConnectionConfigError(
+            f"the certificate of {host} is not trusted; the extra 'verify' takes the path of a CA bundle"
+        )
+    if any(text in str(error) for text in _NO_TLS):
+        return ServiceUnavailableError(
+            f"{where} does not speak TLS on this port; http:// is used only where the connection's host says so"
+        )
+    return ServiceUnavailableError(f"{where} cannot be reached ({type(error).__name__}: {error})")
 
 
 def as_airflow_sees_it(error: TaskDownloadError) -> Exception:

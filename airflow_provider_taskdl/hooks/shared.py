@@ -18,6 +18,7 @@ from typing import cast
 
 from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
 from airflow_provider_taskdl.exceptions import AuthenticationError, ServiceUnavailableError, TaskDownloadError
+from airflow_provider_taskdl.hooks.access import facts_of
 from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook
 from airflow_provider_taskdl.hooks.roll_call import RollCall
 
@@ -142,7 +143,7 @@ class SharedHook:
 
     async def _read(self) -> None:
         hook, old = await atask_hook(self.conn_id), self._hook
-        is_same = old is not None and _settings(hook) == _settings(old)
+        is_same = old is not None and facts_of(hook.connection) == facts_of(old.connection)
         access = (old if old is not None and is_same else hook).access
         tls = await asyncio.to_thread(lambda: access.tls)  # tens of milliseconds, and files are read
         if not is_same or tls is not self._tls:
@@ -150,11 +151,6 @@ class SharedHook:
             if old is not None and not self._calls[old]:
                 await old.aclose()
         self._read_at = time.monotonic()
-
-
-def _settings(hook: TaskApiHook) -> tuple[object, ...]:
-    known = hook.connection
-    return type(hook), known.host, known.port, known.login, known.password, known.schema, known.extra
 
 
 _shared: dict[asyncio.AbstractEventLoop, dict[str, SharedHook]] = {}
