@@ -220,7 +220,7 @@ HARMLESS = frozenset(
     transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
     transfer.file_transfer.Surroundings transfer.host_rules.UnknownHost transfer.job.Result transfer.job.Totals
     transfer.manifest.Entry transfer.manifest.Manifest transfer.manifest.ShardManifest transfer.shard.Shard
-    transfer.reader.Cancelled transfer.reader.RetryPolicy
+    transfer.reader.RetryPolicy transfer.stop.Cancelled
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger

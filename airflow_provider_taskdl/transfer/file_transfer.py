@@ -21,10 +21,10 @@ from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry
 from airflow_provider_taskdl.transfer.progress import Progress
 from airflow_provider_taskdl.transfer.publish import publish
-from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
-from airflow_provider_taskdl.transfer.stop import Stop
+from airflow_provider_taskdl.transfer.stop import Cancelled, Stop
 
 # A file that changes while it is read, or whose digest is wrong or not known, is read once more from its start.
 _READINGS = 2
@@ -279,7 +279,7 @@ class FileTransfer:
                 self._sink = None  # with what it still holds in memory
                 self._around.progress.file_done()
                 return ()
-            except TaskDownloadError as error:
+            except (TaskDownloadError, Cancelled) as error:
                 self._fail(error)
             except BaseException:
                 self._give_up(keep=False)
@@ -301,15 +301,14 @@ class FileTransfer:
         if self._sink is None:
             raise AssertionError("a file that did not fail has a sink")
         digests = None if self._unread else self._digests
-        stored, sha256 = publish(
-            self.file.name, self._sink, self._around.store, self._hashed, digests, self._source.digests
-        )
+        name, store = self.file.name, self._around.store
+        stored, sha256 = publish(name, self._sink, store, self._hashed, digests, self._source.digests, self._stop.check)
         return Entry(
-            name=self.file.name,
+            name=name,
             size=self._hashed,
             sha256=sha256,
             source_etag=self._source.etag,
-            path=self._around.path_of(self.file.name),
+            path=self._around.path_of(name),
             time=datetime.now(timezone.utc),
             stored_version=stored.version,
         )

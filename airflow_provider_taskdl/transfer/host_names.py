@@ -11,9 +11,9 @@ from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskDownload
 from airflow_provider_taskdl.listing import FileListing, RemoteFile
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.reader import Cancelled, RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.source import Source
-from airflow_provider_taskdl.transfer.stop import Stop
+from airflow_provider_taskdl.transfer.stop import Cancelled, Stop
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.source import Source, no_end
+from airflow_provider_taskdl.transfer.stop import Cancelled
 
 _WEATHER = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -49,10 +50,6 @@ class RetryPolicy:
     base: float = 0.5
     cap: float = 30.0
     patience: float = 300.0
-
-
-class Cancelled(Exception):
-    """The transfer was told to stop."""
 
 
 class RangeReader:

@@ -30,6 +30,7 @@ from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.source import Source
+from airflow_provider_taskdl.transfer.stop import Cancelled
 
 FAST = RetryPolicy(failures=4, base=0.01, cap=0.02)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -207,6 +208,18 @@ class Killed(BaseException):
 def killed(*_: object) -> None:
     """Stands for a call that a kill comes before."""
     raise Killed
+
+
+@dataclass
+class GoOn:
+    """Is asked whether to go on, and says no the second time."""
+
+    asked: int = field(default=0, init=False)
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise Cancelled
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -64,6 +64,7 @@ class AsyncStore(ABC):
         size: int,
         read: Callable[[int, int], Coroutine[Any, Any, bytes]],
         announced: Mapping[str, str] | None,
+        go_on: Callable[[], None],
     ) -> str:
         """Return the sha256 of an object.
 
@@ -71,11 +72,13 @@ class AsyncStore(ABC):
         :param size: Its bytes.
         :param read: Reads from a position on, as many bytes at most.
         :param announced: Digests that it must have.
+        :param go_on: As for :meth:`Store.sha256`.
         :raises DestinationError: The store refused, or gives fewer bytes than it says there are.
         :raises IntegrityError: A digest is another.
         """
         digests, position = Digests(announced or {}), 0
         while position < size:
+            go_on()
             content = self.call(name, partial(read, position, _READ))
             if not content:
                 raise DestinationError(f"the store gives {position} of {size} bytes back", target=self.target(name))

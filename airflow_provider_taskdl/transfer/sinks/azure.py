@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.sinks.async_store import AsyncStore, version_of
 from airflow_provider_taskdl.transfer.sinks.azure_sink import AzureSink, Try, stored_as
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Stored, find_in
+from airflow_provider_taskdl.transfer.stop import never_stop
 
 _MAX_BLOCKS = 50_000
 _CLIENTS_LOG = "azure.core.pipeline.policies.http_logging_policy"
@@ -74,13 +75,15 @@ class AzureStore(AsyncStore):
         self._spoiled.add((name, blocks.start))
         self.call(name, lambda: self.blob(name).stage_block(blocks.name_of(0), b"-", length=1))
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of a blob's bytes."""
         properties = self.head(name)
         if properties is None:
             raise DestinationError("the blob is not there any more", target=self.target(name))
         condition = {"If-Match": properties.etag}
-        return self.digest(name, properties.size, partial(self._read, name, headers=condition), announced)
+        return self.digest(name, properties.size, partial(self._read, name, headers=condition), announced, go_on)
 
     def settle(self, names: Iterable[str]) -> None:
         """Do nothing: Azure forgets all loose blocks of a blob when one of its lists is committed."""

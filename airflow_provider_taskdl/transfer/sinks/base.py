@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from airflow_provider_taskdl.transfer.stop import never_stop
+
 # The folder inside a destination that is ours: manifest, checkpoint, files that are not complete yet.
 OWN_FOLDER = "_taskdl"
 # Bytes of the longest small object that is read.
@@ -135,11 +137,14 @@ class Store(Protocol):
         :raises DestinationError: The store refused.
         """
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of a file that is there, read once.
 
         :param name: Its name.
         :param announced: Digests that it must have.
+        :param go_on: Called again and again while it is read; what it raises, such as ``Cancelled``, ends that.
         :raises DestinationError: The store refused.
         :raises IntegrityError: One of them is another.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.sinks.async_store import PATIENCE, AsyncStore, Body, version_of
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, find_in
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink, Group, stored_as
+from airflow_provider_taskdl.transfer.stop import never_stop
 
 # Seconds.
 _TO_CONNECT = 30.0
@@ -76,13 +77,15 @@ class GcsStore(AsyncStore):
         group = group or Group(f"{OWN_FOLDER}/parts/{hash_of(name)}", version, part_size)
         return GcsSink(self, name, origin, group=group, others=others, replace=replace)
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of an object's bytes."""
         item = self.look(name)
         if item is None:
             raise DestinationError("the object is not there any more", target=self.target(name))
         read = partial(self._read, name, generation=item["generation"])
-        return self.digest(name, int(item.get("size", 0)), read, announced)
+        return self.digest(name, int(item.get("size", 0)), read, announced, go_on)
 
     def settle(self, names: Iterable[str]) -> None:
         """Try once more to remove parts that could not be removed when they were joined or given up."""

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
 from airflow_provider_taskdl.transfer.sinks.journal import Journal
+from airflow_provider_taskdl.transfer.stop import never_stop
 
 _CLOSED = -1
 
@@ -65,11 +66,14 @@ class LocalStore:
             self._journals.add(_label(name))
         return sink
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of a file that is there."""
         digests = Digests(announced or {})
         with _explained(self.root / name), (self.root / name).open("rb") as file:
             while chunk := file.read(1024 * 1024):
+                go_on()
                 digests.update(memoryview(chunk))
         digests.verify()
         return digests.sha256

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import LIST_FROM, MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
+from airflow_provider_taskdl.transfer.stop import Cancelled, never_stop
 
 # Parts of an upload are copied several times inside fsspec: longer ones cost more memory than they gain.
 _UPLOAD_PART, _MAX_PARTS = 5 * 1024 * 1024, 9_900
@@ -70,11 +71,14 @@ class ObjectStore:
                 self._defers = self._commits_late()
             return ObjectSink(self, name, block=block, part_size=part_size, replace=replace, defers=self._defers)
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of a file that is there."""
         digests = Digests(announced or {})
         with self._explained(name), self._fs.open(self._path(name), "rb") as file:
             while chunk := file.read(1024 * 1024):
+                go_on()
                 digests.update(memoryview(chunk))
         digests.verify()
         return digests.sha256
@@ -154,7 +158,7 @@ class ObjectStore:
     def _explained(self, name: str) -> Iterator[None]:
         try:
             yield
-        except TaskDownloadError:
+        except (TaskDownloadError, Cancelled):
             raise
         except FileExistsError:
             problem: TaskDownloadError = DestinationExistsError(

@@ -7,7 +7,7 @@ upload's metadata are fixed before its bytes are known. The manifest has both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
@@ -16,6 +16,7 @@ from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries, stored_as
 from airflow_provider_taskdl.transfer.sinks.s3_sink import S3Sink
 from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, MISSING, Uploads
+from airflow_provider_taskdl.transfer.stop import Cancelled, never_stop
 
 _MIB = 1024 * 1024
 # How stores refuse a condition that they do not know, and clients a parameter.
@@ -56,7 +57,9 @@ class S3Store:
         upload = self.uploads.resume(name, origin, max(length, longest or 0))
         return S3Sink(self, name, origin, part_size=length, replace=replace, upload=upload)
 
-    def sha256(self, name: str, announced: Mapping[str, str] | None = None) -> str:
+    def sha256(
+        self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
+    ) -> str:
         """Return the digest of an object's bytes."""
         digests, position, failures = Digests(announced or {}), 0, 0
         begun: dict[str, str] = {}
@@ -68,8 +71,12 @@ class S3Store:
             begun["IfMatch"] = answer["ETag"]
             try:
                 for chunk in answer["Body"].iter_chunks(_MIB):
+                    go_on()
                     digests.update(memoryview(chunk))
                     position += len(chunk)
+            except Cancelled:
+                answer["Body"].close()
+                raise
             except Exception as error:  # noqa: BLE001 - the client's errors cannot be named without importing it
                 failures += 1
                 problem = f"the object cannot be read: {type(error).__name__}"

@@ -17,7 +17,8 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.sinks import local
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
-from tests.transfer.harness import leftovers, published
+from airflow_provider_taskdl.transfer.stop import Cancelled
+from tests.transfer.harness import GoOn, leftovers, published
 
 MIB = 1024 * 1024
 
@@ -286,3 +287,11 @@ def test_a_journal_of_a_living_process_stays(store: LocalStore) -> None:
     mine.note(10, "0" * 64)
     mine.abort(keep=True)
     assert store.open("f", Origin(30, '"e"'), part_size=10, replace=True).holds(0, 10)
+
+
+def test_a_file_that_is_read_for_its_digest_is_let_go_when_told_to_stop(store: LocalStore) -> None:
+    put(store, "f", bytes(3 * MIB))
+    go_on = GoOn()
+    with pytest.raises(Cancelled):
+        store.sha256("f", go_on=go_on)
+    assert go_on.asked == 2

@@ -13,7 +13,9 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.testing import Synthetic
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+from airflow_provider_taskdl.transfer.stop import Cancelled
 from tests.s3 import S3Server
+from tests.transfer.harness import GoOn
 from tests.transfer.sinks.conftest import Bucket
 
 PART = 5 * 1024 * 1024
@@ -260,3 +262,11 @@ class TestTrouble:
     def test_a_directory_is_no_file(self, store: ObjectStore, bucket: Bucket) -> None:
         bucket.put("dir/below", b"x")
         assert store.find(["dir"]) == {}
+
+
+def test_an_object_that_is_read_for_its_digest_is_let_go_when_told_to_stop(store: ObjectStore, bucket: Bucket) -> None:
+    bucket.put("f", bytes(3 * 1024 * 1024))
+    go_on = GoOn()
+    with pytest.raises(Cancelled):
+        store.sha256("f", go_on=go_on)
+    assert go_on.asked == 2

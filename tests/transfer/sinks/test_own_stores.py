@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError, TransferError
+from airflow_provider_taskdl.exceptions import (
+    DestinationError,
+    DestinationExistsError,
+    DownloadFailedError,
+    IntegrityError,
+    TransferError,
+)
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Status, Synthetic
 from airflow_provider_taskdl.transfer.sinks import async_store, azure, gcs, parted
 from airflow_provider_taskdl.transfer.sinks.async_store import Body
@@ -18,7 +24,8 @@ from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink
-from tests.transfer.harness import Killed, job, killed, lists, split_finely
+from airflow_provider_taskdl.transfer.stop import Cancelled
+from tests.transfer.harness import GoOn, Killed, job, killed, lists, split_finely
 from tests.transfer.sinks.fakes import AzureAccount, GoogleBucket, HttpError, Refused, loop_in_a_thread
 
 MIB = 1024 * 1024
@@ -154,6 +161,46 @@ def test_where_a_part_of_an_earlier_try_was_wrong_and_nothing_can_take_its_place
     emulator.clear_faults()
     job(lists(server, task), place.store(), **options).run()
     assert place.content("big.bin") == WHOLE
+
+
+def test_a_job_that_is_cancelled_while_a_resumed_file_is_read_back_reads_no_further(
+    server: EmulatorServer, emulator: Emulator, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = emulator.eo_task({"big.bin": CONTENT})
+    options: dict[str, Any] = {"concurrency": 1, "part_size": LENGTH}
+    emulator.fault("file:big.bin", Cut(at=9 * LENGTH))
+    with pytest.raises(TransferError):
+        job(lists(server, task), place.store(), **options).run()
+    emulator.clear_faults()
+    monkeypatch.setattr(async_store, "_READ", LENGTH)
+    store, reads = place.store(), 0
+    really = store._read
+
+    def read(name: str, *args: Any, **facts: Any) -> Any:
+        nonlocal reads
+        if name == "big.bin":
+            reads += 1
+            running.cancel()
+        return really(name, *args, **facts)
+
+    monkeypatch.setattr(store, "_read", read)
+    running = job(lists(server, task), store, **options)
+    with pytest.raises(DownloadFailedError, match="cancelled"):
+        running.run()
+    assert reads == 1
+    result = job(lists(server, task), place.store(), **options).run()
+    assert result.entries[0].sha256 == CONTENT.sha256
+
+
+def test_an_object_that_is_read_for_its_digest_is_let_go_when_told_to_stop(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_store, "_READ", 4)
+    place.put("f", b"some bytes")
+    go_on = GoOn()
+    with pytest.raises(Cancelled):
+        place.store().sha256("f", go_on=go_on)
+    assert go_on.asked == 2
 
 
 def test_what_was_given_up_is_held_by_nobody_and_what_was_broken_off_by_the_next(place: Place) -> None:

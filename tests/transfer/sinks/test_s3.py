@@ -15,7 +15,9 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import Tries
+from airflow_provider_taskdl.transfer.stop import Cancelled
 from tests.s3 import S3Front, S3Server, uploads_in
+from tests.transfer.harness import GoOn
 
 pytestmark = pytest.mark.s3
 
@@ -317,6 +319,16 @@ def test_a_digest_is_of_the_bytes_that_are_there(rig: Rig) -> None:
     with pytest.raises(DestinationError) as caught:
         rig.store.sha256("missing")
     assert caught.value.code == "NoSuchKey"
+
+
+def test_an_object_that_is_read_for_its_digest_is_let_go_when_told_to_stop(rig: Rig) -> None:
+    rig.put("f", bytes(3 * 1024 * 1024))
+    rig.front.seen.clear()
+    go_on = GoOn()
+    with pytest.raises(Cancelled):
+        rig.store.sha256("f", go_on=go_on)
+    assert go_on.asked == 2
+    assert [seen.method for seen in rig.front.seen] == ["GET"]
 
 
 def test_parts_grow_where_there_would_be_too_many(rig: Rig) -> None:
