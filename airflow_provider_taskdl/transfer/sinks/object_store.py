@@ -168,7 +168,10 @@ class ObjectStore:
             problem = DestinationError(f"the store refused: {type(error).__name__}: {error}", target=self._path(name))
         else:
             return
-        raise problem
+        try:
+            raise problem
+        finally:  # out here, too: while a block is left, what it raised counts as the context of whatever follows
+            problem.__context__ = None
 
 
 class ObjectSink:

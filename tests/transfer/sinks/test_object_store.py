@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import traceback
 from typing import Any
 
 import fsspec
@@ -258,6 +259,22 @@ class TestTrouble:
             sink.commit()
         sink.abort()
         assert memory.names() == set()
+
+    @pytest.mark.parametrize("step", ["write", "close"])
+    def test_an_address_that_is_a_credential_is_not_in_the_errors_chain(self, step: str, memory: Bucket) -> None:
+        # As stores have it whose uploads go to an address that they sign, or that take a token in the query.
+        def refuse(*args: Any) -> Any:
+            raise RuntimeError("507 for url 'https://store.example.com/uploadSession?guid=1&tempauth=GEHEIM'")
+
+        sink = store_of(memory).open("file.bin", Origin(3), part_size=PART, replace=True)
+        close = sink._file.close
+        setattr(sink._file, step, refuse)
+        with pytest.raises(DestinationError, match="uploadSession") as caught:
+            sink.write(0, memoryview(b"abc")) if step == "write" else sink.commit()
+        sink._file.close = close
+        sink.abort()
+        assert "GEHEIM" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
 
     def test_a_directory_is_no_file(self, store: ObjectStore, bucket: Bucket) -> None:
         bucket.put("dir/below", b"x")
