@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TransferError
 from airflow_provider_taskdl.testing import Cut, Emulator, EmulatorServer, IgnoreRange, Status, Synthetic, Task
 from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
+from airflow_provider_taskdl.transfer.engine import Engine
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.manifest import Entry, checkpoint_name, write_entries
 from airflow_provider_taskdl.transfer.sinks import local
@@ -220,11 +222,18 @@ def test_a_checkpoint_that_cannot_be_written_is_tried_again_and_leaves_no_journa
     server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[int] = []
+    tried, work = threading.Event(), Engine._work
 
     def refuse(checkpoint: StoreCheckpoint, task: str, entries: Sequence[Entry]) -> None:
         tries.append(len(entries))
+        tried.set()
         raise DestinationError("the disk refused")
 
+    def work_on(engine: Engine) -> None:  # or all is over before a checkpoint is due
+        work(engine)
+        assert tried.wait(60)
+
+    monkeypatch.setattr(Engine, "_work", work_on)
     monkeypatch.setattr(StoreCheckpoint, "save", refuse)
     _job(server, task, tmp_path).run()
     assert tries == [1, 1]
