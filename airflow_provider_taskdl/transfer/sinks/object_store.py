@@ -131,28 +131,41 @@ class ObjectStore:
         return not protocols.isdisjoint({own} if isinstance(own, str) else own)
 
     def _commits_late(self) -> bool:
-        """Find out whether ``autocommit=False`` keeps an object invisible until ``commit()``.
+        """Find out whether ``autocommit=False`` keeps an object invisible until ``commit()``, which replaces another.
 
         Not every file system that takes the option honours it (the one in memory does not), so one that is not known
-        is tried with a tiny object.
+        is tried with two tiny objects of one name.
         """
         if self._is_one_of(_DEFERS):
             return True
         path = self._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.probe")
         try:
-            file = self._fs.open(path, "wb", autocommit=False)
-            file.write(b"probe")
-            file.close()
-            self._fs.invalidate_cache()
-            early = self._info(path) is not None
-            file.commit()
-            self._fs.invalidate_cache()
-            return not early and self._info(path) is not None
+            return all(self._commits(path, content) for content in (b"probe", b"another probe"))
         except (NotImplementedError, TypeError, AttributeError, ValueError):
             return False  # how file systems without a deferred commit refuse the option or lack the method
         finally:
             with suppress(Exception):
                 self._fs.rm_file(path)
+
+    def _commits(self, path: str, content: bytes) -> bool:
+        """Tell whether ``content`` is at ``path`` after a deferred commit, and not before."""
+
+        def is_there() -> bool:
+            self._fs.invalidate_cache()
+            info = self._info(path)
+            return info is not None and _stored(info).size == len(content)
+
+        file = self._fs.open(path, "wb", autocommit=False)
+        file.write(content)
+        file.close()
+        early = is_there()
+        with suppress(Exception):  # such as that the store moves nothing from its temporary directory to this one
+            file.commit()
+            if not early and is_there():
+                return True
+        with suppress(Exception):
+            file.discard()
+        return False
 
     @contextmanager
     def _explained(self, name: str) -> Iterator[None]:
@@ -232,6 +245,13 @@ class ObjectSink:
             else:
                 self._check(self._writes_to)
                 fs.mv(self._writes_to, self._target)
+                fs.invalidate_cache()
+                if self._store._info(self._writes_to) is not None:  # some say nothing of a name that is taken
+                    raise DestinationError(
+                        "the store did not move the whole file to its name; if an older one has that name, remove it: "
+                        "not every store replaces a file by renaming another",
+                        target=self._target,
+                    )
             self._done = True
             return self._check(self._target)
 

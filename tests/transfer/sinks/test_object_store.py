@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.testing import Synthetic
@@ -230,6 +236,83 @@ class TestS3:
         sink = ObjectStore(s3.fs, s3.root).open("f", Origin(size), part_size=PART, replace=True)
         assert sink._file.blocksize == block
         sink.abort()
+
+
+def rename_if_free(old: str, new: str) -> None:
+    if not os.path.exists(new):
+        os.rename(old, new)
+
+
+def refuse_to_rename(old: str, new: str) -> None:
+    raise OSError("Failure")
+
+
+class Server(LocalFileSystem):  # type: ignore[misc]
+    """A file server: what is committed later waits in a directory of its own, and is renamed.
+
+    :param spool: That directory.
+    :param rename: How the server renames.
+    """
+
+    cachable = False
+
+    def __init__(self, spool: Path, rename: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self.spool, self.rename = spool, rename
+
+    def open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> Any:
+        if options.get("autocommit", True):
+            return open(path, mode)
+        waiting = f"{self.spool}/{uuid.uuid4().hex}"
+        file = open(waiting, mode)  # noqa: SIM115 - the sink closes it
+        vars(file).update(commit=lambda: self.rename(waiting, path), discard=lambda: os.remove(waiting))
+        return file
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        os.replace(path1, path2)
+
+
+class Renaming(MemoryFileSystem):  # type: ignore[misc]
+    """A store that answers "done" to a renaming, and does nothing where the new name is taken."""
+
+    cachable = False
+
+    def mv(self, path1: str, path2: str, **options: Any) -> None:
+        if not self.exists(path2):
+            super().mv(path1, path2)
+
+
+class TestRenaming:
+    @pytest.mark.parametrize("rename", [os.replace, rename_if_free, refuse_to_rename])
+    def test_a_file_replaces_another_whatever_a_deferred_commit_does(
+        self, rename: Callable[[str, str], None], tmp_path: Path
+    ) -> None:
+        spool, place = tmp_path / "spool", tmp_path / "place"
+        spool.mkdir()
+        store = ObjectStore(Server(spool, rename), str(place))
+        store.prepare(0)
+        for data in (b"old", b"new"):
+            sink = store.open("file.bin", Origin(3), part_size=PART, replace=True)
+            fill(sink, data)
+            assert ("_taskdl" in sink._writes_to) == (rename is not os.replace)
+            sink.commit()
+            assert (place / "file.bin").read_bytes() == data
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.bin"]
+
+    def test_a_store_that_replaces_nothing_by_renaming_is_found_out(self) -> None:
+        bucket = Bucket(Renaming(), f"/{uuid.uuid4().hex}")
+        store = store_of(bucket)
+        for data in (b"old", b"new"):
+            sink = store.open("file.bin", Origin(3), part_size=PART, replace=True)
+            fill(sink, data)
+            if data == b"old":
+                sink.commit()
+        with pytest.raises(DestinationError, match="did not move the whole file to its name") as caught:
+            sink.commit()
+        sink.abort()
+        assert str(caught.value.target).endswith("/file.bin")
+        assert bucket.content("file.bin") == b"old"
+        assert bucket.names() == {"file.bin"}
 
 
 class TestTrouble:
