@@ -25,8 +25,8 @@
         └── DownloadFailedError      several files failed: which, and why
 
 ``retryable`` says whether the same call may succeed later; the operators turn the others into a failure that
-Airflow does not retry. No error holds a URL's query: texts are redacted when the error is made, and since services and
-file hosts have a say in them, they are also cut to a length and hold no character that could forge lines of a log.
+Airflow does not retry. No error holds a URL's query: texts are redacted when the error gets them, and since services
+and file hosts have a say in them, they are also cut to a length and hold no character that could forge lines of a log.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from typing import Any, ClassVar
 
 from airflow_provider_taskdl.redaction import printable, redact_text, shortened
 
-_MAX_MESSAGE = 4000
-_MAX_FACT = 1000
+# What a service or a file host may have a say in, and how many characters of it are shown.
+_SHOWN = {"message": 4000, **dict.fromkeys(("remote_task_id", "file", "target", "code", "request_id"), 1000)}
 
 
 class TaskDownloadError(Exception):
@@ -67,15 +67,22 @@ class TaskDownloadError(Exception):
         retryable: bool | None = None,
         retry_after: float | None = None,
     ) -> None:
-        self.message = _shown(message, _MAX_MESSAGE)
+        self.message = message
         self.remote_task_id = remote_task_id
-        self.file = None if file is None else _shown(file)
-        self.target = None if target is None else _shown(target)
-        self.code = None if code is None else _shown(code)
-        self.request_id = None if request_id is None else _shown(request_id)
+        self.file = file
+        self.target = target
+        self.code = code
+        self.request_id = request_id
         self.retryable = self.default_retryable if retryable is None else retryable
         self.retry_after = retry_after
         super().__init__(self.message)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Here and not in the constructor, for some facts are known only to whoever catches the error.
+        if name in _SHOWN and value is not None:
+            # Escaped first, or a line end within a query would end what is hidden.
+            value = shortened(redact_text(printable(str(value))), _SHOWN[name])
+        super().__setattr__(name, value)
 
     def __str__(self) -> str:
         facts = {
@@ -94,7 +101,7 @@ class TaskDownloadError(Exception):
     def hide(self, secrets: Iterable[str]) -> None:
         """Take ``secrets`` out of everything this error shows; for texts that a service may have echoed."""
         known = {form for secret in secrets for form in (secret, printable(secret))}
-        for name in ("message", "file", "target", "code", "request_id"):
+        for name in _SHOWN:
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, redact_text(value, known))
@@ -217,11 +224,6 @@ class DownloadFailedError(TransferError):
 
 
 _FIELDS = ("message", "remote_task_id", "file", "target", "code", "request_id", "retryable", "retry_after")
-
-
-def _shown(text: str, limit: int = _MAX_FACT) -> str:
-    # Escaped first, or a line end within a query would end what is hidden.
-    return shortened(redact_text(printable(text)), limit)
 
 
 def _tree(root: type[TaskDownloadError]) -> Iterable[type[TaskDownloadError]]:

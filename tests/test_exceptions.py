@@ -37,6 +37,7 @@ FULL = {
     "retryable": True,
     "retry_after": 2.5,
 }
+FACTS = ["message", "remote_task_id", "file", "target", "code", "request_id"]
 
 
 def _full(kind: type[TaskDownloadError] = TaskApiError) -> TaskDownloadError:
@@ -89,7 +90,7 @@ def test_the_text_is_only_the_message_where_nothing_else_is_known() -> None:
     assert str(TaskApiError("it broke")) == "it broke"
 
 
-@pytest.mark.parametrize("name", ["message", "target", "code", "request_id"])
+@pytest.mark.parametrize("name", ["message", "remote_task_id", "target", "code", "request_id"])
 def test_no_fact_shows_the_query_of_a_url(name: str) -> None:
     url = "https://h/p?token=geheim"
     error = TaskApiError(url) if name == "message" else TaskApiError("m", **{name: url})  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ def test_no_fact_shows_the_query_of_a_url(name: str) -> None:
         assert "geheim" not in shown
 
 
-@pytest.mark.parametrize("name", ["message", "target", "code", "request_id"])
+@pytest.mark.parametrize("name", ["message", "remote_task_id", "target", "code", "request_id"])
 def test_hide_takes_a_secret_out_of_every_text(name: str) -> None:
     text = "echo s3cr3t/key and s3cr3t%2Fkey"
     error = TaskApiError(text) if name == "message" else TaskApiError("m", **{name: text})  # type: ignore[arg-type]
@@ -108,7 +109,7 @@ def test_hide_takes_a_secret_out_of_every_text(name: str) -> None:
         assert "s3cr3t" not in shown
 
 
-@pytest.mark.parametrize("name", ["message", "file", "target", "code", "request_id"])
+@pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("text", ["a\r\nINFO forged", "\x1b[31mred", "\u202egpj.exe", "\u2028", "\ud800", "\x00"])
 def test_no_fact_can_forge_a_line_or_break_a_log(name: str, text: str) -> None:
     error = TaskApiError(text) if name == "message" else TaskApiError("m", **{name: text})  # type: ignore[arg-type]
@@ -116,11 +117,20 @@ def test_no_fact_can_forge_a_line_or_break_a_log(name: str, text: str) -> None:
     assert str(error).encode()
 
 
+@pytest.mark.parametrize("name", FACTS)
+def test_a_fact_that_is_added_later_is_shown_as_one_that_was_known(name: str) -> None:
+    error = TaskApiError("m")
+    setattr(error, name, "1]\nERROR forged, see https://h/p?X-Amz-Signature=geheim" + "x" * 100_000)
+    assert getattr(error, name).startswith(r"1]\nERROR forged, see https://h/p?***")
+    assert len(str(error)) < 5000
+    assert str(error).isprintable()
+
+
 def test_a_line_end_within_a_query_ends_nothing() -> None:
     assert "geheim" not in str(TaskApiError("see https://h/p?a=1\n&token2=geheim"))
 
 
-@pytest.mark.parametrize(("name", "limit"), [("message", 4000), ("file", 1000), ("request_id", 1000)])
+@pytest.mark.parametrize(("name", "limit"), [("message", 4000), ("file", 1000), ("remote_task_id", 1000)])
 def test_a_foreign_text_is_shortened(name: str, limit: int) -> None:
     text = "x" * 100_000
     error = TaskApiError(text) if name == "message" else TaskApiError("m", **{name: text})  # type: ignore[arg-type]

@@ -246,3 +246,11 @@ def check_task_id(remote_task_id: object) -> str:
             f"remote_task_id {text[:140]!r} is not a task id; if it comes from a template, what did the template give?"
         )
     return text
+
+
+def is_task_id(text: str) -> bool:
+    """Tell whether what a service lists as a task's id is one."""
+    try:
+        return check_task_id(text) == text
+    except ConnectionConfigError:
+        return False

@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import anyio
 
+from airflow_provider_taskdl.apis.base import is_task_id
 from airflow_provider_taskdl.apis.readiness import Decision, LinkWatch
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskFailedError
 from airflow_provider_taskdl.hooks.shared import SharedHook, shared_hook
@@ -104,7 +106,9 @@ class Service:
             call = hook.api.list_tasks(number, group=group)
             if call is None:
                 raise ConnectionConfigError(f"{hook.api.service} cannot list its tasks; name those to be watched")
-            return await hook.arun(call)
+            page = await hook.arun(call)
+            # What is none cannot be asked about; and ids stand in the log, in events and in what is remembered.
+            return replace(page, tasks=tuple(task for task in page.tasks if is_task_id(task.remote_task_id)))
 
 
 class Beat:

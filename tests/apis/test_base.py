@@ -14,6 +14,7 @@ from airflow_provider_taskdl.apis.base import (
     TaskApi,
     WireModel,
     check_task_id,
+    is_task_id,
     raise_for_status,
     read_json,
     read_model,
@@ -187,6 +188,11 @@ def test_what_is_no_task_id_is_a_configuration_error(bad: object) -> None:
     with pytest.raises(ConnectionConfigError, match="remote_task_id") as caught:
         check_task_id(bad)
     assert "sign=abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["12345", " 12345", *(bad for bad in BAD_IDS if isinstance(bad, str))])
+def test_a_listed_id_is_one_only_as_it_stands(text: str) -> None:
+    assert is_task_id(text) is (text == "12345")
 
 
 @given(st.text(max_size=20))

@@ -390,6 +390,27 @@ def test_one_task_that_is_refused_keeps_no_other_from_being_told_of(monkeypatch:
 
 
 @newer
+def test_what_is_listed_under_no_id_is_neither_told_of_nor_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = "1]\nERROR the key leaked, see https://evil.example/f?X-Amz-Signature=geheim"
+
+    async def main(world: World) -> None:
+        triggerer = world.triggerer(all_of())
+        await asyncio.sleep(INTERVAL)
+        for state in ("success", "failed"):
+            world.emulator.bls_task(b"1", id=f"{forged} {state} {'z' * 100_000}", ends=state)
+        good = world.emulator.bls_task(b"1")
+        await asyncio.sleep(5 * INTERVAL)
+        assert world.database.announced == {good.id: 1}
+        assert "evil" not in json.dumps(world.database.state)
+        await triggerer.kill()
+
+    simulate(monkeypatch, main)
+    assert "evil" not in caplog.text
+
+
+@newer
 def test_a_task_that_takes_days_is_told_of_though_hundreds_came_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main(world: World) -> None:
         triggerer = world.triggerer(all_of())
