@@ -16,8 +16,14 @@ Endpoint = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Not public either, though Python says so in all or some of its versions: special IPv4 addresses (one cloud's metadata
-# among them), IPv6 ones that hold an IPv4 one, local NAT64, site-local.
-_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "::/96", "64:ff9b:1::/48", "fec0::/10")))
+# among them), a public number that Azure uses inside (its machines get certificates and settings there), IPv6 addresses
+# that hold an IPv4 one, local NAT64, site-local.
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        ("192.0.0.0/24", "168.63.129.16/32", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fec0::/10"),
+    )
+)
 
 
 class UnknownHost(OSError):
