@@ -169,7 +169,11 @@ class Connection(http.client.HTTPConnection):
     def _reach(self) -> socket.socket:
         failure: OSError | None = None
         for family, address in self._endpoints():
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:  # a family that this machine does not speak, as where IPv6 is switched off
+                failure = error
+                continue
             try:
                 sock.settimeout(self.timeout)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

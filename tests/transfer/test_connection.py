@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import ssl
@@ -266,6 +267,27 @@ class TestAddresses:
             found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, host.port)) for a in ("127.0.0.9", "127.0.0.1")]
             monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
             assert get(host.url(host="two.example"), allowed=["127.0.0.0/8"]) == b"hello"
+
+    def test_an_address_of_a_kind_that_this_machine_does_not_speak_is_passed_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class OldNetwork(socket.socket):
+            def __init__(self, family: int = -1, *args: Any, **kwargs: Any) -> None:
+                if family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+                super().__init__(family, *args, **kwargs)
+
+        with Host(HELLO) as host:
+            found = [
+                (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", host.port, 0, 0)),
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", host.port)),
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
+            monkeypatch.setattr(socket, "socket", OldNetwork)
+            assert get(host.url(host="two.example"), allowed=["::1", "127.0.0.1"]) == b"hello"
+            found.pop()
+            with pytest.raises(ConnectionBroken, match="family not supported"):
+                get(host.url(host="two.example"), allowed=["::1"])
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]"])
     def test_this_machine_is_out_of_reach(self, host: str) -> None:
