@@ -15,10 +15,12 @@ _SHORTEST_PART = 4
 # The scheme is bounded because an unbounded one costs quadratic time on long texts; a backslash does not end a URL, or
 # what follows an escaped "&" (``\u0026`` in JSON) would be shown. Slashes may be escaped as well, or percent-encoded.
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}(?::|%(?:25)?3a)(?:\\{0,3}/|%(?:25)?2f){2}[^\s\"'<>]+", re.IGNORECASE)
+# A link that was quoted once too often has its query in its path.
+_QUERY = re.compile(r"%(?:25)*3f", re.IGNORECASE)
 # A service may quote a request line or a lone parameter; these names carry signatures in the known signing schemes.
 _PARAMETER = re.compile(
-    r"\b((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]{1,40}|authorization|signature|sign|sig|token|access_token|credential"
-    r"|policy|key-pair-id|awsaccesskeyid|api_key|apikey)=)[^\s&\"'<>]+",
+    r"(?:\b|(?<=3f)|(?<=26))((?:x-(?:amz|goog|bce|oss|cos)-[a-z-]{1,40}|authorization|signature|sign|sig|token|access_token|credential"
+    r"|policy|key-pair-id|awsaccesskeyid|api_key|apikey)(?:=|%(?:25)*3d))[^\s&\"'<>]+",
     re.IGNORECASE,
 )
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -28,19 +30,20 @@ _BCE_AUTHORIZATION = re.compile(r"bce-auth-v\d(?:/|%(?:25)*2f)\S+", re.IGNORECAS
 def redact_url(url: str) -> str:
     """Return ``url`` with its scheme, host, port and path only; ``?***`` stands for a query that was there.
 
-    User information and fragment are dropped. A text that is no URL gives ``***``.
+    Also for one whose question mark is percent-encoded, however often. User information and fragment are dropped. A
+    text that is no URL gives ``***``.
     """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         return HIDDEN
-    if not parts.scheme or not host:
+    if not parts.scheme or not host or _QUERY.search(host):
         return HIDDEN
     shown_host = f"[{host}]" if ":" in host else host
     shown_port = f":{port}" if port is not None else ""
-    path = quote(parts.path, safe="/%:@!$&'()*+,;=-._~", errors="replace")
-    return f"{parts.scheme}://{shown_host}{shown_port}{path}{'?' + HIDDEN if parts.query else ''}"
+    path, *query = _QUERY.split(quote(parts.path, safe="/%:@!$&'()*+,;=-._~", errors="replace"), maxsplit=1)
+    return f"{parts.scheme}://{shown_host}{shown_port}{path}{'?' + HIDDEN if query or parts.query else ''}"
 
 
 def redact_text(text: str, secrets: Iterable[str] = ()) -> str:

@@ -25,7 +25,13 @@ SECRET = "aB3/+x==Zz"
         ("http://[2001:db8::1]:81/a?b", "http://[2001:db8::1]:81/a?***"),
         ("s3://conn@bucket/key%20x", "s3://bucket/key%20x"),
         ("https://h.example/ä b", "https://h.example/%C3%A4%20b"),
-        ("https://h.example/\udcff?x", "https://h.example/%3F?***"),
+        ("https://h.example/\udcff?x", "https://h.example/?***"),
+        ("https://h.example/f.tif%3FX-Amz-Signature%3Dabc", "https://h.example/f.tif?***"),
+        ("https://h.example/f.tif%3fa=1&sig=abc#x", "https://h.example/f.tif?***"),
+        ("https://h.example/f.tif%253Fsig%253Dabc?x=1", "https://h.example/f.tif?***"),
+        ("https://h.example/f.tif%25252fa%25253fsig", "https://h.example/f.tif%25252fa?***"),
+        ("https://u%3Fpw@h.example/a", "https://h.example/a"),
+        ("https://h.example%3Fsig=abc/a", HIDDEN),
         ("", HIDDEN),
         ("no url", HIDDEN),
         ("/just/a/path?sign=1", HIDDEN),
@@ -49,6 +55,9 @@ def test_a_url_shows_scheme_host_port_and_path_only(url: str, shown: str) -> Non
         (r"https://h/p?a=b\u0026signature=XYZ end", "https://h/p?*** end"),
         (r'{"u":"https:\/\/h\/p?key=XYZ"}', '{"u":"***"}'),
         ("?next=https%3A%2F%2Fh%2Fp%3Fkey%3DXYZ end", "?next=*** end"),
+        ("at https://h/p%3Fa%3D1%26sig%3DXYZ, end", "at https://h/p?*** end"),
+        ("GET /p%3FX-Amz-Signature%3Dabc end", "GET /p%3FX-Amz-Signature%3D*** end"),
+        ("GET /p%253Fa%253D1%2526sig%253Dabc end", "GET /p%253Fa%253D1%2526sig%253D*** end"),
         ("Signature=abc&part=1", "Signature=***&part=1"),
         ("X-Amz-Signature=abc X-Amz-Credential=AK/2", "X-Amz-Signature=*** X-Amz-Credential=***"),
         ("x-bce-security-token=abc", "x-bce-security-token=***"),
@@ -78,7 +87,7 @@ def test_an_empty_secret_hides_nothing() -> None:
     assert redact_text("plain", ["", ""]) == "plain"
 
 
-@pytest.mark.parametrize("unit", ["a", "a.", "x-amz-", "bce-auth-v1", "https:/"])
+@pytest.mark.parametrize("unit", ["a", "a.", "x-amz-", "bce-auth-v1", "https:/", "%25", "25", "3f", "sig%25"])
 def test_a_long_text_is_redacted_in_linear_time(unit: str) -> None:
     text = unit * (300_000 // len(unit))
     start = time.process_time()
@@ -98,7 +107,11 @@ def test_any_text_can_be_redacted(text: str) -> None:
     st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="\"'<>"), max_size=20),
 )
 def test_no_query_of_a_url_is_ever_shown(name: str, tail: str) -> None:
-    text = f"see https://h.example/f?{name}=GEHEIM{tail} now"
+    query = f"{name}=GEHEIM{tail}"
+    for quoted in (f"?{query}", f"%3f{query}", quote(f"?{query}"), quote(quote(f"?{query}"), safe="")):
+        assert redact_url(f"https://h.example/f{quoted}") == "https://h.example/f?***"
+        assert redact_text(f"see https://h.example/f{quoted} now") == "see https://h.example/f?*** now"
+    text = f"see https://h.example/f?{query} now"
     assert redact_text(text) == "see https://h.example/f?*** now"
     assert redact_text(redact_text(text)) == redact_text(text)
 
