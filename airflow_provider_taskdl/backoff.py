@@ -7,11 +7,23 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
 MAX_RETRY_AFTER = 3600.0
+# Longer than this the pause between looks does not grow, unless their interval itself is longer.
+_LONGEST_PAUSE = 300.0
 
 
 def full_jitter(failures: int, *, base: float, cap: float) -> float:
     """Return seconds to wait after ``failures`` failures in a row: uniform in 0 … min(cap, base x 2^(n-1))."""
     return random.uniform(0.0, min(cap, base * 2.0 ** min(max(failures, 1) - 1, 32)))
+
+
+def longest_pause(interval: float) -> float:
+    """Return up to how many seconds the pause between two looks grows that are ``interval`` seconds apart."""
+    return max(interval, _LONGEST_PAUSE)
+
+
+def growing_pause(failures: int, interval: float) -> float:
+    """Return seconds until the next look after ``failures`` failed ones in a row: uniform in interval … its ceiling."""
+    return random.uniform(interval, min(interval * 2.0 ** min(failures, 32), longest_pause(interval)))
 
 
 def parse_retry_after(value: str | None, now: datetime | None = None) -> float | None:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER, full_jitter, parse_retry_after
+from airflow_provider_taskdl.backoff import (
+    MAX_RETRY_AFTER,
+    full_jitter,
+    growing_pause,
+    longest_pause,
+    parse_retry_after,
+)
 
 NOW = datetime(2024, 1, 1, 12, 0, 0, tzinfo=timezone.utc)
 
@@ -21,6 +27,11 @@ def test_the_jitter_stays_between_nothing_and_the_cap(failures: int, base: float
 def test_the_ceiling_doubles_with_each_failure(monkeypatch: pytest.MonkeyPatch, failures: int, ceiling: float) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high))
     assert full_jitter(failures, base=1, cap=10) == (0.0, ceiling)  # type: ignore[comparison-overlap]
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1e300))
+def test_the_pause_between_looks_is_their_interval_or_grows_up_to_five_minutes(failures: int, interval: float) -> None:
+    assert interval <= growing_pause(failures, interval) <= longest_pause(interval) == max(interval, 300)
 
 
 def test_two_waits_are_not_alike() -> None:

@@ -202,6 +202,7 @@ SILENT = frozenset(
     transfer.sinks.object_store.ObjectStore transfer.sinks.parted.PartedSink
     transfer.sinks.s3.S3Store transfer.sinks.s3_line.Line
     triggers.memory.Memory triggers.rounds.Beat triggers.rounds.Rounds triggers.rounds.Service
+    triggers.trouble.Looks triggers.trouble.Told
     triggers.watches.ListedTasks triggers.watches.NamedTasks triggers.watches.Watch
     transfer.sinks.s3_requests.S3Requests transfer.sinks.s3_sink.S3Sink transfer.sinks.s3_uploads.Uploads
     """.split()  # noqa: SIM905

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_taskdl.apis.base import Call, TaskApi
-from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER
+from airflow_provider_taskdl.backoff import MAX_RETRY_AFTER, growing_pause
 from airflow_provider_taskdl.exceptions import (
     ConnectionConfigError,
     MalformedResponseError,
@@ -33,8 +33,6 @@ R = TypeVar("R")
 Steps = Generator[Call[Any], Any, R]
 
 _WEATHER = (ServiceUnavailableError, RateLimitedError, MalformedResponseError)
-# Longer than this the back-off does not grow, unless the interval itself is longer.
-_MAX_BACKOFF = 300.0
 # After so many useless answers in a row the state is not asked for any more.
 _MAX_REFUSALS = 3
 
@@ -46,11 +44,13 @@ class Decision:
     :param listing: The files, once they are all there.
     :param wait: Seconds to wait before the next look, if they are not.
     :param why: Why not; for the log.
+    :param error: What kept the look from finding that out, if something did.
     """
 
     listing: FileListing | None = None
     wait: float = 0.0
     why: str = ""
+    error: TaskApiError | None = None
 
 
 def still(state: TaskState) -> str:
@@ -101,7 +101,7 @@ class LinkWatch:
                 listing = yield from self._ready_listing()
             except PausedError as error:
                 # Nothing was asked, so nothing went wrong: this look counts neither way.
-                return Decision(wait=self._spread(error.retry_after or 0.0), why=error.message)
+                return Decision(wait=self._spread(error.retry_after or 0.0), why=error.message, error=error)
             except _WEATHER as error:
                 if not error.retryable:
                     raise
@@ -113,7 +113,7 @@ class LinkWatch:
                 if self.not_found == "fail":
                     raise
                 self.errors = 0
-                return Decision(wait=self.interval, why=error.message)
+                return Decision(wait=self.interval, why=error.message, error=error)
         except TaskApiError as error:
             error.remote_task_id = self.remote_task_id
             raise
@@ -159,11 +159,11 @@ class LinkWatch:
         self.errors += 1
         if self.errors > self.max_consecutive_errors:
             raise error
-        ceiling = min(self.interval * 2.0 ** min(self.errors, 32), max(self.interval, _MAX_BACKOFF))
-        wait = random.uniform(self.interval, ceiling)
+        wait = growing_pause(self.errors, self.interval)
         if error.retry_after is not None and error.retry_after > wait:
             wait = self._spread(min(error.retry_after, MAX_RETRY_AFTER))
-        return Decision(wait=wait, why=f"{error} ({self.errors} of at most {self.max_consecutive_errors} in a row)")
+        why = f"{error} ({self.errors} of at most {self.max_consecutive_errors} in a row)"
+        return Decision(wait=wait, why=why, error=error)
 
     def _spread(self, wait: float) -> float:
         # All who wait were told the same; they do not come back at the same moment.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
-import time
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -16,10 +14,12 @@ from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureEx
 from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_taskdl.apis.base import check_task_id
+from airflow_provider_taskdl.backoff import growing_pause, longest_pause
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskDownloadError
 from airflow_provider_taskdl.listing import parse_time
 from airflow_provider_taskdl.triggers.memory import Memory
 from airflow_provider_taskdl.triggers.rounds import Beat, Rounds, Service
+from airflow_provider_taskdl.triggers.trouble import Told, kind_of
 from airflow_provider_taskdl.triggers.watches import ListedTasks, NamedTasks, Scope, Watch
 
 if TYPE_CHECKING:
@@ -29,13 +29,6 @@ else:
         from airflow.triggers.base import BaseEventTrigger
     except ImportError:  # Airflow 2
         from airflow.triggers.base import BaseTrigger as BaseEventTrigger
-
-log = logging.getLogger(__name__)
-
-# Longer than this the back-off does not grow, unless the interval itself is longer.
-_MAX_BACKOFF = 300.0
-# How often the same trouble is told of again.
-_SAY_AGAIN_SECONDS = 3600.0
 
 
 class TaskReadyTrigger(BaseEventTrigger):
@@ -91,7 +84,7 @@ class TaskReadyTrigger(BaseEventTrigger):
             raise ConnectionConfigError("remote_task_id names no task")
         self._look: asyncio.Task[tuple[list[dict[str, Any]], float]] | None = None
         self._failures = 0
-        self._said: dict[str, float] = {}  # what trouble was told of, and when
+        self._told = Told(conn_id)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and what makes an equal trigger."""
@@ -160,27 +153,18 @@ class TaskReadyTrigger(BaseEventTrigger):
         """Return what a look gave, and the seconds until the next: what fails is started again by Airflow at once."""
         try:
             news = await watch.look(service)
+            watch.looks.tell(self._told)
             self._failures = 0
-            self._said.clear()
             return news, self.poll_interval
         except TaskDownloadError as error:
             self._failures += 1
-            slowest = max(self.poll_interval, _MAX_BACKOFF)
-            growing = min(self.poll_interval * 2.0 ** min(self._failures, 32), slowest)
-            wait = random.uniform(self.poll_interval, growing) if error.retryable else slowest
-            wait = max(wait, error.retry_after or 0.0)
-            kind = f"{type(error).__name__} {error.code}"
-            self._say(logging.WARNING if error.retryable else logging.ERROR, str(error), wait, kind)
+            growing, slowest = growing_pause(self._failures, self.poll_interval), longest_pause(self.poll_interval)
+            wait = max(growing if error.retryable else slowest, error.retry_after or 0.0)
+            self._told.say(logging.WARNING if error.retryable else logging.ERROR, kind_of(error), str(error), wait)
         except Exception as error:  # noqa: BLE001 - its text is not ours: it may quote a URL
-            wait = max(self.poll_interval, _MAX_BACKOFF)
-            self._say(logging.ERROR, f"the look failed ({type(error).__name__})", wait, type(error).__name__)
+            wait, kind = longest_pause(self.poll_interval), type(error).__name__
+            self._told.say(logging.ERROR, kind, f"the look failed ({kind})", wait)
         return [], wait
-
-    def _say(self, level: int, text: str, wait: float, kind: str) -> None:
-        now = time.monotonic()
-        if now - self._said.get(kind, -math.inf) >= _SAY_AGAIN_SECONDS:
-            self._said[kind] = now
-            log.log(level, "Watching connection %s: %s; going on in %.0f s", self.conn_id, text, wait)
 
 
 def _moment(time: str | datetime) -> datetime:

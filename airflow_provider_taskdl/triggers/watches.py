@@ -9,13 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
-from airflow_provider_taskdl.apis.readiness import LinkWatch
 from airflow_provider_taskdl.exceptions import (
-    AuthenticationError,
     MalformedResponseError,
-    TaskApiError,
     TaskDownloadError,
     TaskFailedError,
     TaskNotFoundError,
@@ -25,6 +22,7 @@ from airflow_provider_taskdl.redaction import storable
 from airflow_provider_taskdl.triggers.announced import SLACK_SECONDS, Announced, created
 from airflow_provider_taskdl.triggers.memory import Memory, key_of
 from airflow_provider_taskdl.triggers.rounds import Service
+from airflow_provider_taskdl.triggers.trouble import Looks
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +44,11 @@ class Watch(ABC):
     :param memory: Where it remembers.
     :param conn_id: The Airflow connection.
     :param interval: Seconds between two looks.
+    :ivar looks: Its looks at single tasks, and their trouble: it keeps no other task from being announced.
     """
 
     def __init__(self, memory: Memory, conn_id: str, interval: float) -> None:
+        self.looks = Looks(interval)
         self._memory = memory
         self._conn_id = conn_id
         self._interval = interval
@@ -64,12 +64,6 @@ class Watch(ABC):
     @abstractmethod
     def to_remember(self) -> Callable[[], Awaitable[None]] | None:
         """Return what stores all that the looks found until now, ``None`` if that was stored."""
-
-    def _put_up_with(self, error: TaskApiError) -> None:
-        """Let what concerns one task alone not keep the others from being announced."""
-        if isinstance(error, AuthenticationError):
-            raise error
-        log.warning("Connection %s: looking again in %g s: %s", self._conn_id, self._interval, error)
 
     def _payload(self, listing: FileListing, group: str | None = None, name: str | None = None) -> dict[str, Any]:
         summary = listing.summary()
@@ -91,7 +85,7 @@ class NamedTasks(Watch):
 
     def __init__(self, memory: Memory, conn_id: str, interval: float, task_ids: Sequence[str]) -> None:
         super().__init__(memory, conn_id, interval)
-        self._waiting: dict[str, LinkWatch | None] = dict.fromkeys(task_ids)
+        self._waiting = list(task_ids)
         self._has_read = False
         self._unsaved: set[str] = set()
 
@@ -100,14 +94,14 @@ class NamedTasks(Watch):
         if not self._has_read:
             for task_id in list(self._waiting):
                 if await self._was_announced(task_id):
-                    del self._waiting[task_id]
+                    self._waiting.remove(task_id)
             self._has_read = True
         looks = [self._ready(service, task_id) for task_id in self._waiting]
         ready = [listing for listing in await _all(looks) if listing is not None]
         # Again: another triggerer may have taken this one for dead, and begun the same watch.
         news = [listing for listing in ready if not await self._was_announced(listing.remote_task_id)]
         for listing in ready:
-            del self._waiting[listing.remote_task_id]
+            self._waiting.remove(listing.remote_task_id)
         self._unsaved |= {listing.remote_task_id for listing in news}
         return [self._payload(listing) for listing in news]
 
@@ -137,16 +131,11 @@ class NamedTasks(Watch):
 
     async def _ready(self, service: Service, task_id: str) -> FileListing | None:
         try:
-            watch = self._waiting[task_id]
-            if watch is None:
-                watch = self._waiting[task_id] = await service.watch(task_id, interval=self._interval)
-                watch.not_found = "wait"
-            return (await service.look(watch)).listing
+            return await self.looks.look(service, task_id)
         except TaskFailedError as error:
             log.warning("Connection %s: nothing to announce: %s", self._conn_id, error)
-            del self._waiting[task_id]
-        except TaskApiError as error:
-            self._put_up_with(error)
+            self.looks.forget(task_id)
+            self._waiting.remove(task_id)
         return None
 
 
@@ -191,9 +180,11 @@ class ListedTasks(Watch):
         known = self._known
         by_id = {task.remote_task_id: task for task in listed}
         unsettled = [task_id for task_id in known.unsettled(listed) if self._is_ours(by_id.get(task_id))]
+        self.looks.forget_but(set(unsettled))
         looked_at, left = unsettled, unsettled[:0]
         if len(unsettled) > _MOST_AT_A_TIME:
-            over = [task_id for task_id in unsettled if not self._is_at_work(by_id.get(task_id))]
+            waits = {task_id for task_id in unsettled if self._is_at_work(by_id.get(task_id))}
+            over = [task_id for task_id in unsettled if task_id not in waits and not self.looks.is_put_off(task_id)]
             left = over[_MOST_AT_A_TIME:]
             looked_at = [task_id for task_id in unsettled if task_id not in set(left)]
         found = await _all([self._judge(service, task_id, by_id.get(task_id)) for task_id in looked_at])
@@ -277,21 +268,21 @@ class ListedTasks(Watch):
     async def _judge(self, service: Service, task_id: str, task: ListedTask | None) -> FileListing | bool:
         """Return the files of a task that is ready, or whether it is settled without."""
         if self._is_at_work(task):
+            self.looks.forget(task_id)
             return False
         state = task.status.state if task else TaskState.UNKNOWN
         try:
             if state in _IN_VAIN:
                 raise TaskFailedError(f"the task is {state}", remote_task_id=task_id)
-            watch = await service.watch(task_id, interval=self._interval, check_status=state is not TaskState.SUCCESS)
-            return (await service.look(watch)).listing or False
+            check_status = state is not TaskState.SUCCESS
+            # Where it is listed, its links may come later.
+            not_found: Literal["fail", "wait"] = "wait" if task else "fail"
+            files = await self.looks.look(service, task_id, check_status=check_status, not_found=not_found)
+            return files or False
         except (TaskFailedError, TaskNotFoundError) as error:
-            if task and isinstance(error, TaskNotFoundError):  # its links may come later than its place in the list
-                return False
             log.info("Connection %s: nothing to announce: %s", self._conn_id, error)
+            self.looks.forget(task_id)
             return True
-        except TaskApiError as error:
-            self._put_up_with(error)
-            return False
 
 
 async def _all(looks: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

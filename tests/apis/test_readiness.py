@@ -131,7 +131,7 @@ def test_weather_that_no_retry_can_mend_ends_the_wait() -> None:
 def test_an_unknown_task_fails_or_is_waited_for() -> None:
     assert _look(_watch(), status=SUCCESS, links=MISSING)[0] is MISSING
     outcome, _ = _look(_watch(not_found="wait", errors=4), status=SUCCESS, links=MISSING)
-    assert outcome == Decision(wait=10.0, why="unknown")
+    assert outcome == Decision(wait=10.0, why="unknown", error=MISSING)
 
 
 @pytest.mark.parametrize("error", [MISSING, REFUSED, BAD, ODD])
@@ -245,7 +245,7 @@ def test_a_look_that_could_not_ask_counts_neither_way(
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     watch = _watch(errors=errors, refusals=1)
     outcome, asked = _look(watch, **replies)
-    assert outcome == Decision(wait=130.0, why=PAUSED.message)
+    assert outcome == Decision(wait=130.0, why=PAUSED.message, error=PAUSED)
     assert (asked, watch.errors) == (list(replies), errors)
 
 
@@ -260,6 +260,7 @@ def test_the_back_off_is_at_least_the_interval_and_bounded(interval: float, erro
     watch = _watch(check_status=False, interval=interval, errors=errors, max_consecutive_errors=10**9)
     outcome, _ = _look(watch, links=DOWN)
     assert isinstance(outcome, Decision)
+    assert outcome.error is DOWN
     assert interval <= outcome.wait <= max(interval, 300.0)
 
 

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowOptionalProviderFeatureEx
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.testing import Status, Task
 from airflow_provider_taskdl.testing.faults import Body
+from airflow_provider_taskdl.triggers import watches
 from airflow_provider_taskdl.triggers.task_ready import TaskReadyTrigger
 from tests.airflow_versions import AIRFLOW, before, since
 from tests.canary import assert_canary_free, recorded_links
@@ -50,6 +51,10 @@ def watched_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     logging.getLogger("httpx").disabled = True
     yield
     logging.getLogger("httpx").disabled = False
+
+
+def trouble_in(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @before(3, 3, "it can remember")
@@ -367,23 +372,151 @@ def test_bad_weather_and_refused_credentials_are_waited_out_and_told_of_seldom(
         await triggerer.kill()
 
     simulate(monkeypatch, main)
-    said = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    said = trouble_in(caplog)
     assert 4 <= len(said) <= 4 * 3, [record.getMessage() for record in said]
     assert any("refused the credentials" in record.getMessage() and record.levelname == "ERROR" for record in said)
 
 
 @newer
-def test_one_task_that_is_refused_keeps_no_other_from_being_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("endpoints", ["bls.*", "bls.link*"])
+def test_trouble_that_comes_and_goes_is_told_of_once_an_hour(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, endpoints: str
+) -> None:
     async def main(world: World) -> None:
         triggerer = world.triggerer(all_of())
         await asyncio.sleep(INTERVAL)
-        bad, good = world.emulator.bls_task(b"1"), world.emulator.bls_task(b"1")
-        world.emulator.fault(f"bls.link:{bad.id}", Status(400))
+        for _ in range(20):
+            world.emulator.bls_task(b"1")
+            world.emulator.fault(endpoints, Status(503))
+            await asyncio.sleep(300)
+            world.emulator.clear_faults()
+            await asyncio.sleep(600)
+        assert len(world.database.announced) == 20
+        await triggerer.kill()
+
+    simulate(monkeypatch, main)
+    assert len(trouble_in(caplog)) == 5
+
+
+@newer
+@pytest.mark.parametrize(
+    "trouble", [Status(503), Status(403), Body(status=404), Body()], ids=["503", "403", "404", "page"]
+)
+@pytest.mark.parametrize("watch", ["named", "listed"])
+def test_trouble_with_tasks_alone_is_asked_after_more_slowly_and_told_of_once_an_hour(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: Any, watch: str
+) -> None:
+    async def main(world: World) -> None:
+        emulator = world.emulator
+        if watch == "named":
+            ids = [emulator.eo_task({"a": b"1"}).id for _ in range(3)]
+            emulator.fault("eo.*", trouble)
+            triggerer = world.triggerer(named(*ids))
+        else:
+            triggerer = world.triggerer(all_of())
+            await asyncio.sleep(INTERVAL)
+            ids = [emulator.bls_task(b"1").id for _ in range(3)]
+            emulator.fault("bls.link*", trouble)
+        await asyncio.sleep(3 * 3600)
+        asked = emulator.count() - emulator.count("bls.list")
+        assert 3 * 3 * 3600 / 300 <= asked <= 3 * 3 * 3600 / 100
+        assert not world.database.announced
+        for record in trouble_in(caplog):
+            assert "; the same with 2 more: " in record.getMessage()
+            assert all(id_ in record.getMessage() for id_ in ids)
+        assert len(trouble_in(caplog)) == 3
+        emulator.clear_faults()
+        await asyncio.sleep(300 + 2 * INTERVAL)
+        assert world.database.announced == Counter(ids)
+        await triggerer.kill()
+        assert not triggerer.failed
+
+    simulate(monkeypatch, main)
+
+
+@newer
+@pytest.mark.parametrize("refusal", [400, 401, 403])
+@pytest.mark.parametrize("watch", ["named", "listed"])
+def test_one_task_that_is_refused_keeps_no_other_from_being_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusal: int, watch: str
+) -> None:
+    async def main(world: World) -> None:
+        if watch == "named":
+            bad, good = (world.emulator.eo_task({"a": b"1"}) for _ in range(2))
+            triggerer = world.triggerer(named(bad.id, good.id))
+        else:
+            triggerer = world.triggerer(all_of())
+            await asyncio.sleep(INTERVAL)
+            bad, good = world.emulator.bls_task(b"1"), world.emulator.bls_task(b"1")
+        world.emulator.fault(f"*.link:{bad.id}", Status(refusal))
+        await asyncio.sleep(2 * INTERVAL)
+        assert world.database.announced == {good.id: 1}
+        await asyncio.sleep(20 * INTERVAL)
+        world.emulator.clear_faults()
+        await asyncio.sleep(300 + 2 * INTERVAL)
+        assert world.database.announced == {good.id: 1, bad.id: 1}
+        await triggerer.kill()
+        (said,) = trouble_in(caplog)
+        assert (said.levelname, bad.id in said.getMessage()) == ("ERROR", True)
+
+    simulate(monkeypatch, main)
+
+
+@newer
+def test_many_refused_tasks_are_one_line_and_keep_no_later_one_from_being_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(world: World) -> None:
+        triggerer = world.triggerer(all_of())
+        await asyncio.sleep(INTERVAL)
+        for _ in range(30):
+            world.emulator.fault(f"bls.link:{world.emulator.bls_task(b'1').id}", Status(403))
+        await asyncio.sleep(3 * INTERVAL)
+        good = world.emulator.bls_task(b"1")
         await asyncio.sleep(5 * INTERVAL)
         assert world.database.announced == {good.id: 1}
-        world.emulator.clear_faults()
+        await asyncio.sleep(3600)
+        await triggerer.kill()
+        first, second = (record.getMessage() for record in trouble_in(caplog))
+        assert "; the same with 19 more: " in first
+        assert "; the same with 29 more: " in second
+        assert second.count(", ") < 10  # some are named, and not all
+
+    monkeypatch.setattr(watches, "_MOST_AT_A_TIME", 20)
+    simulate(monkeypatch, main)
+
+
+@newer
+def test_of_the_tasks_in_the_same_trouble_that_one_leads_which_was_not_told_of_yet(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(world: World) -> None:
+        one, two = (world.emulator.eo_task({"a": b"1"}, ready_after=seconds) for seconds in (0.0, 1000.0))
+        world.emulator.fault("eo.link*", Status(403))
+        triggerer = world.triggerer(named(one.id, two.id))
+        await asyncio.sleep(3600 + 300 + 2 * INTERVAL)
+        await triggerer.kill()
+        first, second = (record.getMessage() for record in trouble_in(caplog))
+        assert one.id in first
+        assert two.id not in first
+        assert f"[task {two.id}, " in second
+        assert f"; the same with 1 more: {one.id};" in second
+
+    simulate(monkeypatch, main)
+
+
+@newer
+def test_a_name_that_the_service_does_not_know_is_told_of_and_asked_for_at_each_look(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(world: World) -> None:
+        triggerer = world.triggerer(named("5"))
+        await asyncio.sleep(3500)
+        (said,) = trouble_in(caplog)
+        assert "task 5" in said.getMessage()
+        task = world.emulator.eo_task({"a": b"1"}, id="5")
         await asyncio.sleep(2 * INTERVAL)
-        assert world.database.announced == {good.id: 1, bad.id: 1}
+        assert world.database.announced == {task.id: 1}
         await triggerer.kill()
 
     simulate(monkeypatch, main)

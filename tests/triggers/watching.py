@@ -168,7 +168,7 @@ class World:
             monkeypatch.setattr(made, "_client_settings", lambda: {"transport": app, "auth": made.access.auth})
             return made
 
-        modules = ("hooks.shared", "triggers.rounds", "triggers.watches", "triggers.task_ready")
+        modules = ("hooks.shared", "triggers.rounds", "triggers.watches")
         go_by(loop, monkeypatch, *modules, now=self.emulator.now)
         monkeypatch.setattr(shared, "atask_hook", hook)
 
