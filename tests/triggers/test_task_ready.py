@@ -487,6 +487,31 @@ def test_many_refused_tasks_are_one_line_and_keep_no_later_one_from_being_told_o
 
 
 @newer
+@pytest.mark.parametrize("end", ["deleted", "failed", "at work again"])
+def test_nothing_more_is_told_of_the_trouble_of_a_task_that_is_not_looked_at_any_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    async def main(world: World) -> None:
+        triggerer = world.triggerer(all_of())
+        await asyncio.sleep(INTERVAL)
+        task = world.emulator.bls_task(b"1")
+        world.emulator.fault("bls.link*", Status(503))
+        await asyncio.sleep(3000)
+        match end:
+            case "deleted":
+                del world.emulator.tasks["bls", task.id]
+            case "failed":
+                task.ends = "failed"
+            case _:
+                task.ready_after = NEVER
+        await asyncio.sleep(3 * 3600)
+        await triggerer.kill()
+
+    simulate(monkeypatch, main)
+    assert len(trouble_in(caplog)) == 1
+
+
+@newer
 def test_of_the_tasks_in_the_same_trouble_that_one_leads_which_was_not_told_of_yet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
