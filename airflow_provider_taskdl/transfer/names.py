@@ -22,7 +22,7 @@ def check_names(names: Iterable[str]) -> None:
 
     :param names: The names as the service gives them.
     :raises UnsafeFileNameError: One is no plain file name, or two are the same (after Unicode normalisation, since
-        some disks do not tell such names apart).
+        some disks do not tell such names apart). Two that differ in case alone pass, as most stores have it.
     """
     seen: dict[str, str] = {}
     for name in names:

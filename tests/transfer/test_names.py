@@ -65,7 +65,7 @@ def test_a_name_that_is_taken_stays_in_its_directory(name: str) -> None:
 
 
 @given(st.lists(st.text("ab\u00e9e\u0301", min_size=1, max_size=3), max_size=6))
-def test_no_two_names_that_are_taken_are_one_on_any_disk(names: list[str]) -> None:
+def test_no_two_names_that_are_taken_are_one_to_a_disk_that_normalises(names: list[str]) -> None:
     forms = [unicodedata.normalize("NFC", name) for name in names]
     try:
         check_names(names)
