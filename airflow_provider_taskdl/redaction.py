@@ -38,7 +38,7 @@ def redact_url(url: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         return HIDDEN
-    if not parts.scheme or not host or _QUERY.search(host):
+    if not parts.scheme or not host or _QUERY.search(parts.netloc):
         return HIDDEN
     shown_host = f"[{host}]" if ":" in host else host
     shown_port = f":{port}" if port is not None else ""
