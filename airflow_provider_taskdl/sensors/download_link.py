@@ -46,8 +46,9 @@ class DownloadLinkSensor(BaseSensorOperator):
     :param start_from_trigger: With ``deferrable``: wait there from the first look on, so that no worker is needed
         before the links exist. The triggerer then renders the templates. A worker looks first all the same before
         Airflow 3.3, for mapped tasks, where a template has an ``xcom_pull`` without ``map_indexes`` (a task's
-        ``output`` may be used) or asks for what else the triggerer does not know (earlier runs, the task's state
-        store, inlet events), and for templates in a DAG with macros, filters or a Jinja environment of its own.
+        ``output`` may be used) or asks for what else the triggerer does not know (the asset events that triggered the
+        run, its note, earlier runs, the task's state store and more, see ``docs/sensor.md``), and for templates in a
+        DAG with macros, filters or a Jinja environment of its own.
     :raises AirflowFailException: Waiting cannot help: the task failed, expired or is unknown, the credentials or a
         parameter were refused. Its cause is the typed error.
     :raises AirflowSensorTimeout: ``timeout`` seconds passed.

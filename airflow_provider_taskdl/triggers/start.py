@@ -14,10 +14,17 @@ GRACE_SECONDS = 120.0
 # The waits of many runs that begin at once do not look at once.
 _SPREAD_SECONDS = 5.0
 # What Airflow's triggerer cannot look up for a template: nothing answers the question, and the trigger hangs.
-_UNANSWERED = re.compile(
-    r"\bxcom_pull(?!\s*\([^()]*\bmap_indexes\b)|\bprev_\w+_success\b|\btask_state_store\b|\binlet_events\b"
-    r"|\bget_(previous_dagrun|task_breadcrumbs|first_reschedule_date)\b"
+_UNANSWERED = (
+    r"\bxcom_pull(?!\s*\([^()]*\bmap_indexes\b)|\bprev_\w+_success\b|\b(?:task_state_store|inlet_events|outlet_events)\b"
+    r"|\bget_(?:previous_dagrun|previous_ti|dag|task_breadcrumbs|first_reschedule_date)\b"
 )
+# What it was not given, of the run and of the task instance: there is none, or a default that looks like one.
+_NOT_GIVEN = (
+    r"\btriggering_asset_events\b"
+    r"|\bdag_run\b[\s\S]*\b(?:consumed_asset_events|note|clear_number|triggering_user_name|team_name)\b"
+    r"|\b(?:ti|task_instance)\b\W+(?:start_date|max_tries|state|is_mapped|bundle_instance)\b"
+)
+_FOR_A_WORKER = re.compile(f"{_UNANSWERED}|{_NOT_GIVEN}")
 # What a DAG can give to its templates, and what is not written down with it: the triggerer has it not.
 _OF_THE_DAG = ("user_defined_macros", "user_defined_filters", "jinja_environment_kwargs")
 # What is no template, wherever the DAG has them begin.
@@ -85,6 +92,6 @@ def _renderable(value: Any, dag_has_more: bool) -> str | None:
         # One result by its number is what the triggerer can ask for; an unmapped task's is -1.
         return f"{{{{ ti.xcom_pull(task_ids={source.task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"
     text = str(value)
-    if isinstance(value, XComArg) or _UNANSWERED.search(text) or (dag_has_more and not _PLAIN.fullmatch(text)):
+    if isinstance(value, XComArg) or _FOR_A_WORKER.search(text) or (dag_has_more and not _PLAIN.fullmatch(text)):
         return None
     return text

@@ -16,7 +16,7 @@ from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
 from tests.airflow_versions import since
-from tests.triggers.starting import START, both, operator
+from tests.triggers.starting import START, both, operator, sensor
 
 pytest_plugins = ["airflow_provider_taskdl.testing.fixtures"]
 
@@ -69,17 +69,46 @@ def test_every_template_of_the_wait_is_rendered_in_the_triggerer(make: Any) -> N
         ("{{ ti.get_first_reschedule_date({}) }}", False),
         ("{{ task_state_store.get('id') }}", False),
         ("{{ inlet_events['x'][0].extra.id }}", False),
+        ("{{ outlet_events[ref].extra }}", False),
+        ("{{ ti.get_previous_ti().run_id }}", False),
+        ("{{ ti.get_dag('other').dag_id }}", False),
+        ("{{ (triggering_asset_events.values() | first | first).extra.payload.remote_task_id }}", False),
+        ("{{ triggering_asset_events | length or '7' }}", False),
+        ("{{ ti.start_date }}", False),
+        ("{{ task_instance['max_tries'] }}", False),
+        ("{% set run = dag_run %}{{ run.note }}", False),
+        ("{{ dag_run.conf.id }}-{{ dag_run.start_date }}-{{ dag_run.run_type }}-{{ ti.try_number }}", True),
+        ("{{ ti.get_dagrun_state(dag.dag_id, run_id) }}-{{ ti.get_ti_count(dag.dag_id) }}", True),
         ("{{ var.value.uuid }}", True),
         (12345, True),
     ],
 )
-def test_a_template_that_the_triggerer_would_hang_at_is_left_to_a_worker(
+def test_a_template_that_the_triggerer_has_no_answer_to_is_left_to_a_worker(
     make: Any, template: Any, is_rendered: bool
 ) -> None:
     assert (make(template).start_trigger_args is not None) is is_rendered
     if isinstance(template, str):
         assert (make("7", conn_id=template).start_trigger_args is not None) is is_rendered
         assert (make("7", not_found=template).start_trigger_args is not None) is is_rendered
+
+
+def test_what_the_triggerer_is_not_told_of_a_run_is_left_to_a_worker() -> None:
+    from airflow.api_fastapi.execution_api.datamodels.taskinstance import DagRun as InAWorker
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.state import DagRunState
+
+    run = DagRun("d", "asset_triggered__1", run_type="asset_triggered", run_after=_now(), start_date=_now(), conf={})
+    run.state = DagRunState.RUNNING
+    told = run.dag_run_data.model_dump(exclude_unset=True)
+    assert not told["consumed_asset_events"]
+    missing = {*InAWorker.model_fields} - {*told} | {"consumed_asset_events"}
+    assert len(missing) > 1
+    for name in missing:
+        assert sensor(f"{{{{ dag_run.{name} }}}}").start_trigger_args is None, name
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 @both
