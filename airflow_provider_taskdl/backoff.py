@@ -1,4 +1,4 @@
-"""How long to wait before asking again: full jitter, and what a service asked for."""
+"""How long to wait before asking again: jitter, and what a service asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ _LONGEST_PAUSE = 300.0
 
 def full_jitter(failures: int, *, base: float, cap: float) -> float:
     """Return seconds to wait after ``failures`` failures in a row: uniform in 0 … min(cap, base x 2^(n-1))."""
-    return random.uniform(0.0, min(cap, base * 2.0 ** min(max(failures, 1) - 1, 32)))
+    return random.uniform(0.0, _bound(failures, base, cap))
+
+
+def equal_jitter(failures: int, *, base: float, cap: float) -> float:
+    """As :func:`full_jitter`, but half of it for certain: for one wait by which many stand or fall."""
+    bound = _bound(failures, base, cap)
+    return random.uniform(bound / 2, bound)
 
 
 def longest_pause(interval: float) -> float:
@@ -46,3 +52,7 @@ def parse_retry_after(value: str | None, now: datetime | None = None) -> float |
             when = when.replace(tzinfo=timezone.utc)
         seconds = (when - (now or datetime.now(timezone.utc))).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _bound(failures: int, base: float, cap: float) -> float:
+    return min(cap, base * 2.0 ** min(max(failures, 1) - 1, 32))

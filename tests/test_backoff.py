@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_taskdl.backoff import (
     MAX_RETRY_AFTER,
+    equal_jitter,
     full_jitter,
     growing_pause,
     longest_pause,
@@ -32,6 +33,11 @@ def test_the_ceiling_doubles_with_each_failure(monkeypatch: pytest.MonkeyPatch, 
 @given(st.integers(0, 10_000), st.floats(0, 1e300))
 def test_the_pause_between_looks_is_their_interval_or_grows_up_to_five_minutes(failures: int, interval: float) -> None:
     assert interval <= growing_pause(failures, interval) <= longest_pause(interval) == max(interval, 300)
+
+
+def test_the_half_of_an_equal_jitter_is_for_certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "uniform", lambda low, high: high - low)
+    assert [equal_jitter(n, base=1, cap=10) for n in (1, 3, 5)] == [0.5, 2.0, 5.0]
 
 
 def test_two_waits_are_not_alike() -> None:

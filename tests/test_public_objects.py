@@ -42,7 +42,8 @@ from airflow_provider_taskdl.transfer.connection import Proxy
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.plan import Plan
-from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
@@ -62,7 +63,7 @@ def _listing() -> FileListing:
 
 
 def _links() -> LinkSource:
-    return LinkSource(_listing(), _listing)
+    return LinkSource(_listing(), _listing, RetryPolicy())
 
 
 def _client() -> LinkClient:
@@ -193,7 +194,7 @@ SILENT = frozenset(
     transfer.checkpoint.StoreCheckpoint transfer.client.Response transfer.connection.BoundedResponse
     transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer
     transfer.file_transfer.FileTransfer transfer.host_names.HostNames transfer.host_rules.HostRules
-    transfer.job.DownloadJob transfer.progress.Progress
+    transfer.job.DownloadJob transfer.progress.Progress transfer.retry.SharedFailures
     transfer.sinks.async_store.AsyncSink transfer.sinks.async_store.AsyncStore transfer.sinks.async_store.Body
     transfer.sinks.azure.AzureStore transfer.sinks.azure_sink.AzureSink
     transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.gcs.GcsStore transfer.sinks.gcs_sink.GcsSink
@@ -221,7 +222,7 @@ HARMLESS = frozenset(
     transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
     transfer.file_transfer.Surroundings transfer.host_rules.UnknownHost transfer.job.Result transfer.job.Totals
     transfer.manifest.Entry transfer.manifest.Manifest transfer.manifest.ShardManifest transfer.shard.Shard
-    transfer.reader.RetryPolicy transfer.stop.Cancelled
+    transfer.retry.RetryPolicy transfer.stop.Cancelled
     transfer.sinks.base.Origin transfer.sinks.base.Stored transfer.sinks.s3_line.Answer
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger

@@ -21,7 +21,8 @@ from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry
 from airflow_provider_taskdl.transfer.progress import Progress
 from airflow_provider_taskdl.transfer.publish import publish
-from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink, Store
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Cancelled, Stop

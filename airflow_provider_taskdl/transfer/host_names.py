@@ -11,7 +11,8 @@ from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskDownload
 from airflow_provider_taskdl.listing import FileListing, RemoteFile
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.source import Source
 from airflow_provider_taskdl.transfer.stop import Cancelled, Stop
 
@@ -57,7 +58,7 @@ class HostNames:
         # A file that a renewed listing has more is none that was planned.
         if unknown and listing.is_ready and not self._names:
             log.info("Task %s: asking the file host what %d files are called", listing.remote_task_id, len(unknown))
-            self._ask_all(unknown, LinkSource(listing, self._list_files))
+            self._ask_all(unknown, LinkSource(listing, self._list_files, self._retry))
         files = tuple(
             replace(file, name=self._names.get(file.name, file.name)) if file.is_named_by_host else file
             for file in listing.files

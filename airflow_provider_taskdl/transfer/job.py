@@ -19,7 +19,7 @@ from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.manifest import Entry, manifest_name, read_entries, write_entries, write_shard
 from airflow_provider_taskdl.transfer.plan import Overwrite, Plan, choose, make_plan
 from airflow_provider_taskdl.transfer.progress import Progress, closing_table, human_bytes
-from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.shard import Shard
 from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.sizes import PART_SIZE
@@ -159,7 +159,8 @@ class DownloadJob:
                 unfinished=unfinished,
                 shard=self._shard,
             )
-            return self._carry_out(plan, LinkSource(listing, self._list_files), is_first=unfinished is None)
+            links = LinkSource(listing, self._list_files, self._retry)
+            return self._carry_out(plan, links, is_first=unfinished is None)
         finally:
             self._client.close()
             self.totals = replace(self.totals, seconds=time.monotonic() - began)
@@ -267,7 +268,7 @@ def _in_order(plan: Plan, fetched: Mapping[str, Entry]) -> tuple[Entry, ...]:
 
 
 def _failure(plan: Plan, outcome: Outcome) -> Exception:
-    errors = list(outcome.failed.values())
+    errors = [outcome.failed[file.name] for file in plan.files if file.name in outcome.failed]
     for error in errors:
         error.remote_task_id = plan.remote_task_id
     if len(errors) == 1:

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 
-from airflow_provider_taskdl.exceptions import SourceChangedError
+from airflow_provider_taskdl.exceptions import SourceChangedError, TaskDownloadError, TaskNotReadyError
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
+from airflow_provider_taskdl.transfer.retry import RetryPolicy, SharedFailures
 
 # How long before its end a link is replaced: a share of its life, at most so many seconds.
 _MARGIN_SHARE = 0.2
@@ -17,12 +18,18 @@ _MARGIN_SECONDS = 30.0
 class LinkSource:
     """The current links of a task's files, for many threads; however many ask, the API is asked once.
 
+    That holds for an answer that is a failure as well: it is everybody's, and the next question comes after a pause.
+
     :param listing: The task's files as they were listed.
     :param list_files: Asks the service for the listing again, with fresh links.
+    :param retry: How patient to be with the service.
+    :ivar renewals: How often it was asked.
     """
 
-    def __init__(self, listing: FileListing, list_files: Callable[[], FileListing]) -> None:
+    def __init__(self, listing: FileListing, list_files: Callable[[], FileListing], retry: RetryPolicy) -> None:
         self._list_files = list_files
+        self._failures = SharedFailures(retry)
+        self._lacks = SharedFailures(retry)  # of those files alone that a listing had no link to
         self._lock = threading.Lock()
         self._sizes = {file.name: file.size for file in listing.files}
         self.renewals = 0
@@ -32,12 +39,15 @@ class LinkSource:
         """Return a link to the file that is not about to end.
 
         :param name: The file's name in the listing.
-        :raises SourceChangedError: A renewed listing does not hold the file any more, or another size of it.
-        :raises TaskApiError: The service did not give a new listing.
+        :raises SourceChangedError: A renewed listing has another size of the file.
+        :raises TaskApiError: The service did not give a new listing, now or a moment ago, or none with a link to the
+            file; ``retry_after`` says when to ask again.
+        :raises TransferError: That has happened too often in a row.
         """
         with self._lock:
-            if name not in self._links or self._is_ending(self._links[name]):
-                self._renew()
+            link = self._links.get(name)
+            if link is None or self._is_ending(link):
+                self._renew(name)
             return self._link(name)
 
     def renew(self, name: str, refused: Link) -> Link:
@@ -47,10 +57,12 @@ class LinkSource:
         :param refused: The link that the file host did not take.
         :raises SourceChangedError: As for :meth:`current`.
         :raises TaskApiError: As for :meth:`current`.
+        :raises TransferError: As for :meth:`current`.
         """
         with self._lock:
-            if self._links.get(name) is refused:
-                self._renew()
+            link = self._links.get(name)
+            if link is None or link is refused:
+                self._renew(name)
             return self._link(name)
 
     def _is_ending(self, link: Link) -> bool:
@@ -60,9 +72,25 @@ class LinkSource:
         # Over on arrival means that this clock and the service's differ: then only a refusal tells.
         return life > 0 and link.expires_within(min(_MARGIN_SECONDS, life * _MARGIN_SHARE))
 
-    def _renew(self) -> None:
+    def _renew(self, name: str) -> None:
+        lacked = name not in self._links
+        self._failures.check()
+        if lacked:
+            self._lacks.check()
         self.renewals += 1
-        self._take(self._list_files())
+        try:
+            listing = self._list_files()
+        except TaskDownloadError as error:
+            problem = self._failures.add(error)
+        else:
+            self._failures.clear()
+            self._take(listing)
+            if name in self._links:
+                if lacked:
+                    self._lacks.clear()
+                return
+            problem = self._lacks.add(TaskNotReadyError("the service lists no link to this file now"))
+        raise problem
 
     def _take(self, listing: FileListing) -> None:
         self._taken_at = datetime.now(timezone.utc)
@@ -70,10 +98,7 @@ class LinkSource:
         self._links = {file.name: file.link for file in listing.files if file.link is not None}
 
     def _link(self, name: str) -> Link:
-        link = self._links.get(name)
-        if link is None:
-            raise SourceChangedError("the service's renewed listing has no link to this file any more", file=name)
         size, before = self._files[name].size, self._sizes.get(name)
         if None not in (size, before) and size != before:
             raise SourceChangedError("the service's renewed listing has another size for this file", file=name)
-        return link
+        return self._links[name]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from airflow_provider_taskdl.backoff import full_jitter, parse_retry_after
@@ -25,6 +24,7 @@ from airflow_provider_taskdl.listing import Link
 from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.source import Source, no_end
 from airflow_provider_taskdl.transfer.stop import Cancelled
 
@@ -34,22 +34,6 @@ _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9._-]{1,64})</Code>")
 # What hosts call a link that is over; the others say so of any refusal, and only the time tells.
 _EXPIRED_CODES = frozenset({"RequestExpired", "ExpiredToken"})
 _VAGUE_CODES = frozenset({"AccessDenied", "AuthenticationFailed"})
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How patient a transfer is.
-
-    :param failures: Failures in a row, without one new byte, that are mended.
-    :param base: Seconds; the first wait is up to this long and each further one up to twice the one before.
-    :param cap: Seconds that one wait lasts at most, unless a host's ``Retry-After`` asks for more.
-    :param patience: Seconds that it may ask for at most; who wants more is asked again by the next try of the task.
-    """
-
-    failures: int = 6
-    base: float = 0.5
-    cap: float = 30.0
-    patience: float = 300.0
 
 
 class RangeReader:

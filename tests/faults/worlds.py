@@ -20,7 +20,7 @@ from airflow_provider_taskdl.testing.rules import Rule, parse_rule
 from airflow_provider_taskdl.transfer.client import LinkClient
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob, Result
-from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from tests.faults.destinations import Destination
 from tests.faults.rows import PART, Do, Row, line
 from tests.transfer.conftest import Certificate

@@ -19,7 +19,8 @@ from airflow_provider_taskdl.transfer.connection import Connection
 from airflow_provider_taskdl.transfer.digest import Digests, announced_digests
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.source import Source
 from tests.canary import CANARY
 from tests.fuzz.campaign import Several, every, family, judge
@@ -149,11 +150,10 @@ def test_any_answers_of_a_file_host_give_the_file_or_an_error(
     replies: list[bytes], size: int | None, part: tuple[int, int] | None
 ) -> None:
     file = RemoteFile("f", Link(f"http://h.example/f?sig={CANARY}"), size)
-    listing, clock, client = FileListing("t", (file,)), Clock(), Wired(replies)
+    listing, clock, client, retry = FileListing("t", (file,)), Clock(), Wired(replies), RetryPolicy(3, 0.0, 0.0)
     start, end = part or (0, None)
-    reader = RangeReader(
-        Source(file), LinkSource(listing, lambda: listing), client, RetryPolicy(3, 0.0, 0.0), clock, start, end
-    )
+    links = LinkSource(listing, lambda: listing, retry)
+    reader = RangeReader(Source(file), links, client, retry, clock, start, end)
     data, view = bytearray(), memoryview(bytearray(64))
     try:
         while count := reader.readinto(view):

@@ -19,6 +19,7 @@ from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
 from airflow_provider_taskdl.transfer.client import _redirected, _wire_target
 from airflow_provider_taskdl.transfer.host_rules import HostRules, UnknownHost
 from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from tests.canary import CANARY
 from tests.fuzz.campaign import Several, family, hides, judge, texts
 
@@ -108,7 +109,7 @@ def test_any_link_hides_its_query_and_knows_its_end_or_not(url: str, at: datetim
     assert isinstance(link.expires_within(margin, NOW), bool)
     first = FileListing("t", (RemoteFile("f", link),))
     fresh = FileListing("t", (RemoteFile("f", Link("https://h.example/f")),))
-    source = LinkSource(first, lambda: fresh)
+    source = LinkSource(first, lambda: fresh, RetryPolicy())
     source.current("f")
     assert source.renewals <= 1
 

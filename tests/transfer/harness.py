@@ -26,7 +26,8 @@ from airflow_provider_taskdl.transfer.client import LinkClient, Response
 from airflow_provider_taskdl.transfer.host_rules import HostRules
 from airflow_provider_taskdl.transfer.job import DownloadJob
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from airflow_provider_taskdl.transfer.reader import RangeReader, RetryPolicy
+from airflow_provider_taskdl.transfer.reader import RangeReader
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.base import Store
 from airflow_provider_taskdl.transfer.sinks.local import LocalStore
 from airflow_provider_taskdl.transfer.source import Source
@@ -120,7 +121,7 @@ def read(
     data = bytearray() if onto is None else onto
     buffer = memoryview(bytearray(view))
     with link_client(timeout=timeout) as client:
-        reader = RangeReader(Source(first.files[0]), LinkSource(first, lister), client, retry, threading.Event())
+        reader = RangeReader(Source(first.files[0]), LinkSource(first, lister, retry), client, retry, threading.Event())
         try:
             while count := reader.readinto(buffer):
                 data += buffer[:count]

@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_taskdl.exceptions import (
+    AuthenticationError,
+    DownloadFailedError,
     IntegrityError,
+    ServiceUnavailableError,
     SourceChangedError,
+    TaskDownloadError,
     TransferError,
 )
 from airflow_provider_taskdl.testing import (
@@ -28,6 +32,7 @@ from airflow_provider_taskdl.testing import (
     Task,
     WrongMd5,
 )
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from airflow_provider_taskdl.transfer.sinks.local import LocalSink
 from tests.canary import assert_canary_free, recorded_links
 from tests.transfer.harness import job, leftovers, lists, published
@@ -98,6 +103,30 @@ class TestConcurrency:
         result = job(listing_then_expiry, tmp_path, concurrency=16).run()
         assert len(result.entries) == 20
         assert emulator.count("eo.link") == 2
+
+    @pytest.mark.parametrize(
+        ("status", "kinds", "questions"),
+        [(503, (ServiceUnavailableError, TransferError), 1 + 2 + 1), (401, (AuthenticationError,), 1 + 1)],
+        ids=["down", "credentials refused"],
+    )
+    def test_a_service_that_gives_no_fresh_links_is_asked_no_more_often_for_many_files_than_for_one(
+        self,
+        status: int,
+        kinds: tuple[type[TaskDownloadError], ...],
+        questions: int,
+        server: EmulatorServer,
+        emulator: Emulator,
+        many: Task,
+        tmp_path: Path,
+    ) -> None:
+        emulator.fault("eo.link", Status(status), after=1)
+        emulator.fault("file", Status(403))
+        patient = RetryPolicy(failures=2, base=0.1, cap=60.0)
+        with pytest.raises(DownloadFailedError) as caught:
+            job(lists(server, many), tmp_path, retry=patient).run()
+        assert [error.file for error in caught.value.errors] == [file.name for file in many.files]
+        assert all(isinstance(error, kinds) for error in caught.value.errors)
+        assert emulator.count("eo.link") == questions
 
     def test_a_link_that_ends_in_the_middle_is_renewed_and_the_rest_fetched(
         self, server: EmulatorServer, emulator: Emulator, tmp_path: Path

@@ -7,15 +7,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from typing import TypeVar
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import ServiceUnavailableError, SourceChangedError
-from airflow_provider_taskdl.listing import FileListing
+from airflow_provider_taskdl.exceptions import (
+    AuthenticationError,
+    RateLimitedError,
+    ServiceUnavailableError,
+    SourceChangedError,
+    TaskDownloadError,
+    TaskNotReadyError,
+    TransferError,
+)
+from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
+from airflow_provider_taskdl.transfer import retry
 from airflow_provider_taskdl.transfer.link_source import LinkSource
-from tests.transfer.harness import Lister, listing, remote
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
+from tests.transfer.harness import FAST, Lister, listing, remote
 
 THREADS = 16
+T = TypeVar("T")
 
 
 def links(number: int, life: float | None = None, size: int | None = None) -> FileListing:
@@ -24,10 +36,10 @@ def links(number: int, life: float | None = None, size: int | None = None) -> Fi
     return listing(*(remote(f"http://h/{name}?n={number}", name, size, ends) for name in "ab"))
 
 
-def in_threads(work: Callable[[], str]) -> list[str]:
+def in_threads(work: Callable[[], T]) -> list[T]:
     start = threading.Barrier(THREADS)
 
-    def run(_: int) -> str:
+    def run(_: int) -> T:
         start.wait(5)
         return work()
 
@@ -47,7 +59,7 @@ class Slow(Lister):
 @pytest.mark.parametrize("life", [None, 3600.0, 40.0])
 def test_a_link_that_has_time_left_is_handed_out_as_it_is(life: float | None) -> None:
     lister = Lister([links(2)])
-    source = LinkSource(links(1, life), lister)
+    source = LinkSource(links(1, life), lister, FAST)
     for _ in range(3):
         assert source.current("a").reveal() == "http://h/a?n=1"
     assert lister.calls == 0
@@ -55,7 +67,7 @@ def test_a_link_that_has_time_left_is_handed_out_as_it_is(life: float | None) ->
 
 def test_a_link_is_replaced_before_it_ends() -> None:
     lister = Lister([links(2, 3600)])
-    source = LinkSource(links(1, 0.4), lister)
+    source = LinkSource(links(1, 0.4), lister, FAST)
     assert source.current("a").reveal() == "http://h/a?n=1"
     time.sleep(0.35)
     assert source.current("a").reveal() == "http://h/a?n=2"
@@ -65,7 +77,7 @@ def test_a_link_is_replaced_before_it_ends() -> None:
 
 def test_many_threads_with_an_ending_link_ask_once() -> None:
     lister = Slow([links(2, 3600)])
-    source = LinkSource(links(1, 0.2), lister)
+    source = LinkSource(links(1, 0.2), lister, FAST)
     time.sleep(0.2)
     assert set(in_threads(lambda: source.current("a").reveal())) == {"http://h/a?n=2"}
     assert lister.calls == 1
@@ -73,7 +85,7 @@ def test_many_threads_with_an_ending_link_ask_once() -> None:
 
 def test_many_threads_with_a_refused_link_ask_once() -> None:
     lister = Slow([links(2), links(3)])
-    source = LinkSource(links(1), lister)
+    source = LinkSource(links(1), lister, FAST)
     refused = {name: source.current(name) for name in "ab"}
     got = in_threads(lambda: source.renew("a", refused["a"]).reveal())
     assert set(got) == {"http://h/a?n=2"}
@@ -82,14 +94,14 @@ def test_many_threads_with_a_refused_link_ask_once() -> None:
 
 
 def test_a_renewed_link_that_is_refused_is_renewed_again() -> None:
-    source = LinkSource(links(1), Lister([links(2), links(3)]))
+    source = LinkSource(links(1), Lister([links(2), links(3)]), FAST)
     second = source.renew("a", source.current("a"))
     assert source.renew("a", second).reveal() == "http://h/a?n=3"
 
 
 def test_the_same_link_given_again_is_renewed_again() -> None:
     lister = Lister([links(1)])
-    source = LinkSource(links(1), lister)
+    source = LinkSource(links(1), lister, FAST)
     for call in range(1, 4):
         source.renew("a", source.current("a"))
         assert lister.calls == call
@@ -99,7 +111,7 @@ def test_the_same_link_given_again_is_renewed_again() -> None:
 def test_a_clock_that_is_wrong_does_not_make_a_storm(life: float) -> None:
     """Every link is over on arrival by this machine's clock; only a refusal tells that one really is."""
     lister = Lister([links(2, life)])
-    source = LinkSource(links(1, life), lister)
+    source = LinkSource(links(1, life), lister, FAST)
     assert set(in_threads(lambda: source.current("a").reveal())) == {"http://h/a?n=1"}
     assert lister.calls == 0
     source.renew("a", source.current("a"))
@@ -110,7 +122,7 @@ def test_a_clock_that_is_wrong_does_not_make_a_storm(life: float) -> None:
 def test_a_service_that_gives_the_same_ending_link_is_not_asked_without_end() -> None:
     ends = links(1, 0.5)
     lister = Lister([ends])
-    source = LinkSource(ends, lister)
+    source = LinkSource(ends, lister, FAST)
     until = time.monotonic() + 0.8
     while time.monotonic() < until:
         source.current("a")
@@ -119,35 +131,159 @@ def test_a_service_that_gives_the_same_ending_link_is_not_asked_without_end() ->
 
 
 @pytest.mark.parametrize("by", ["current", "renew"])
-@pytest.mark.parametrize(
-    ("renewed", "why"),
-    [
-        (listing(remote("http://h/b", "b")), "no link"),
-        (listing(), "no link"),
-        (links(2, size=11), "another size"),
-    ],
-    ids=["file gone", "all gone", "other size"],
-)
-def test_a_renewed_listing_of_another_file_is_a_changed_source(renewed: FileListing, why: str, by: str) -> None:
-    source = LinkSource(links(1, 0.05, size=10), Lister([renewed]))
+def test_a_renewed_listing_with_another_size_is_a_changed_source(by: str) -> None:
+    source = LinkSource(links(1, 0.05, size=10), Lister([links(2, size=11)]), FAST)
     first = source.current("a")
     time.sleep(0.05)
     for _ in range(2):
-        with pytest.raises(SourceChangedError, match=why) as caught:
+        with pytest.raises(SourceChangedError, match="another size") as caught:
             source.current("a") if by == "current" else source.renew("a", first)
         assert caught.value.file == "a"
 
 
 @pytest.mark.parametrize(("before", "after"), [(10, 10), (10, None), (None, 10), (None, None)])
 def test_a_size_that_is_not_named_is_no_other_size(before: int | None, after: int | None) -> None:
-    source = LinkSource(links(1, size=before), Lister([links(2, size=after)]))
+    source = LinkSource(links(1, size=before), Lister([links(2, size=after)]), FAST)
     assert source.renew("a", source.current("a")).reveal() == "http://h/a?n=2"
 
 
-def test_a_service_that_fails_is_asked_again_by_the_next() -> None:
-    lister = Lister([ServiceUnavailableError("busy"), links(2)])
-    source = LinkSource(links(1), lister)
+class Time:
+    """A clock that goes by hand, and counts as ``time`` where pauses are reckoned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(retry, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+ONE = listing(remote("http://h/b?n=2", "b"))
+NO_LINK = [listing(), listing(remote("http://h/b?n=2", "b")), listing(RemoteFile("a", None))]
+NO_LINK_IDS = ["no files", "another file", "a file without a link"]
+PATIENT = RetryPolicy(failures=3, base=1.0, cap=8.0, patience=60.0)
+
+
+def asks(source: LinkSource, refused: Link, name: str = "a") -> TaskDownloadError:
+    with pytest.raises(TaskDownloadError) as caught:
+        source.renew(name, refused)
+    return caught.value
+
+
+def test_many_threads_share_one_failure(clock: Time) -> None:
+    lister = Slow([ServiceUnavailableError("busy", code="E1"), links(2)])
+    source = LinkSource(links(1), lister, PATIENT)
     refused = source.current("a")
-    with pytest.raises(ServiceUnavailableError):
-        source.renew("a", refused)
+    errors = in_threads(lambda: asks(source, refused))
+    assert lister.calls == 1
+    assert {type(error) for error in errors} == {ServiceUnavailableError}
+    assert {error.code for error in errors} == {"E1"}
+    assert len({id(error) for error in errors}) == THREADS, "each adds its file to its own"
+    assert all(0.5 <= (error.retry_after or 0) <= 1.0 for error in errors)
+
+
+def test_after_the_pause_the_next_asks_again(clock: Time) -> None:
+    lister = Lister([ServiceUnavailableError("busy"), links(2)])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused = source.current("a")
+    pause = asks(source, refused).retry_after
+    assert pause is not None
+    clock.now += pause - 0.1
+    assert asks(source, refused).retry_after == pytest.approx(0.1)
+    assert lister.calls == 1
+    clock.now += 0.1
     assert source.renew("a", refused).reveal() == "http://h/a?n=2"
+    assert source.renewals == lister.calls == 2
+
+
+@pytest.mark.parametrize(("asked", "waits"), [(20.0, 20.0), (3600.0, 60.0)])
+def test_the_service_says_how_long_the_pause_is_up_to_a_bound(asked: float, waits: float, clock: Time) -> None:
+    source = LinkSource(links(1), Lister([RateLimitedError("slow", retry_after=asked)]), PATIENT)
+    assert asks(source, source.current("a")).retry_after == waits
+
+
+def test_a_link_that_is_good_needs_no_service(clock: Time) -> None:
+    source = LinkSource(links(1), Lister([AuthenticationError("refused")]), PATIENT)
+    asks(source, source.current("a"))
+    assert source.current("b").reveal() == "http://h/b?n=1"
+
+
+def test_a_refusal_for_good_is_everybodys_and_no_second_question(clock: Time) -> None:
+    lister = Lister([AuthenticationError("refused")])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused = {name: source.current(name) for name in "ab"}
+    for _ in range(100):
+        for name, link in refused.items():
+            error = asks(source, link, name)
+            assert isinstance(error, AuthenticationError)
+        clock.now += 1000
+    assert lister.calls == 1
+
+
+def test_a_service_that_is_down_is_given_up_for_all_files_and_asked_now_and_then(clock: Time) -> None:
+    lister = Lister([*[ServiceUnavailableError("busy")] * 6, links(2)])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused = {name: source.current(name) for name in "ab"}
+    for _ in range(PATIENT.failures):
+        error = asks(source, refused["a"])
+        assert isinstance(error, ServiceUnavailableError)
+        clock.now += error.retry_after or 0
+    for calls in (4, 5, 6):
+        for name in "ab" * 10:
+            given_up = asks(source, refused[name], name)
+            assert isinstance(given_up, TransferError)
+            assert given_up.retryable
+            assert f"after {calls} failures in a row; the last: busy" in given_up.message
+        assert lister.calls == calls
+        clock.now += PATIENT.cap
+    assert source.renew("b", refused["b"]).reveal() == "http://h/b?n=2"
+
+
+def test_an_answer_ends_the_count_of_failures(clock: Time) -> None:
+    weather = [ServiceUnavailableError("busy")] * PATIENT.failures
+    source = LinkSource(links(1), Lister([*weather, links(2), *weather, links(3)]), PATIENT)
+    for number in (2, 3):
+        refused = source.current("a")
+        for _ in range(PATIENT.failures):
+            clock.now += asks(source, refused).retry_after or 0
+        assert source.renew("a", refused).reveal() == f"http://h/a?n={number}"
+
+
+@pytest.mark.parametrize("lacking", NO_LINK, ids=NO_LINK_IDS)
+def test_a_listing_without_a_link_for_now_is_waited_out(lacking: FileListing, clock: Time) -> None:
+    lister = Lister([lacking, lacking, links(2)])
+    source = LinkSource(links(1, size=10), lister, PATIENT)
+    error = asks(source, source.current("a"))
+    for calls in (1, 2):
+        assert isinstance(error, TaskNotReadyError)
+        assert error.retryable
+        with pytest.raises(TaskNotReadyError):
+            source.current("a")
+        assert lister.calls == calls
+        clock.now += error.retry_after or 0
+        if calls == 1:
+            with pytest.raises(TaskNotReadyError) as caught:
+                source.current("a")
+            error = caught.value
+    assert source.current("a").reveal() == "http://h/a?n=2"
+
+
+def test_a_file_that_is_not_listed_any_more_keeps_no_other_from_its_link(clock: Time) -> None:
+    lister = Lister([ONE])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused = source.current("a")
+    for _ in range(PATIENT.failures):
+        clock.now += asks(source, refused).retry_after or 0
+    given_up = asks(source, refused)
+    assert isinstance(given_up, TransferError)
+    assert "no link to this file" in given_up.message
+    calls = lister.calls
+    assert source.renew("b", source.current("b")).reveal() == "http://h/b?n=2"
+    assert lister.calls == calls + 1
+    assert isinstance(asks(source, refused), TransferError)
+    assert lister.calls == calls + 1

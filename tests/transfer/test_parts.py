@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_taskdl.exceptions import DownloadFailedError, SourceChangedError, TransferError
+from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.testing import (
     ChangeFile,
     Corrupt,
@@ -150,6 +151,23 @@ def test_links_that_end_are_renewed_once_for_all_parts(
     assert _job(server, task, tmp_path, concurrency=4).run().entries[0].sha256 == CONTENT.sha256
     # A link is asked for when parts begin, three times or so; each time one call serves all connections.
     assert emulator.count("eo.link") <= 2 + (time.monotonic() - began) / 1.0
+
+
+def test_what_has_arrived_outlasts_a_service_that_lists_nothing_for_a_moment(
+    server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path
+) -> None:
+    emulator.fault("file:*", Status(403), times=1, after=6)
+    real, listings = lists(server, task), 0
+
+    def now_and_then() -> FileListing:
+        nonlocal listings
+        listings += 1
+        return FileListing(task.id, ()) if listings in (2, 3) else real()
+
+    result = job(now_and_then, tmp_path, concurrency=1, part_size=PART).run()
+    assert result.entries[0].sha256 == CONTENT.sha256
+    assert listings == 4
+    assert emulator.bytes_sent("file") < SIZE + PART
 
 
 def test_what_a_failed_try_left_is_not_fetched_again(

@@ -12,7 +12,7 @@ from airflow_provider_taskdl.exceptions import (
     SourceChangedError,
     TransferError,
 )
-from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from tests.transfer.answers import SIZE, TAG, cut, good, says
 from tests.transfer.harness import DATA, FAST, read
 from tests.transfer.hosts import Answer, Host, Once, Request, chunked, head, ranged, sends, whole

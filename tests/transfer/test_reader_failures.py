@@ -15,7 +15,7 @@ from airflow_provider_taskdl.exceptions import (
     ServiceUnavailableError,
     TransferError,
 )
-from airflow_provider_taskdl.transfer.reader import RetryPolicy
+from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from tests.canary import CANARY, assert_canary_free
 from tests.transfer.answers import SIZE, cut, good
 from tests.transfer.harness import DATA, FAST, Lister, listing, read, remote
