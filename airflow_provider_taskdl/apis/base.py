@@ -254,3 +254,13 @@ def is_task_id(text: str) -> bool:
         return check_task_id(text) == text
     except ConnectionConfigError:
         return False
+
+
+def _as_task_id(text: str) -> str:
+    if not is_task_id(text):
+        raise ValueError("this is no task id")
+    return text
+
+
+# The id of a task that was made: it stands in the log and in XCom.
+TaskId = Annotated[str, AfterValidator(_as_task_id)]

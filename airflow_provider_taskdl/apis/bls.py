@@ -21,6 +21,7 @@ from airflow_provider_taskdl.apis.base import (
     M,
     ServiceText,
     TaskApi,
+    TaskId,
     WireModel,
     check_task_id,
     raise_for_status,
@@ -78,8 +79,8 @@ class DownloadTask(WireModel):
     """
 
     uuid: str | None = None
-    name: str | None = None
-    project: str | None = None
+    name: ServiceText | None = None
+    project: ServiceText | None = None
     log_store_name: str | None = Field(None, alias="logStoreName")
     log_stream_name: str | None = Field(None, alias="logStreamName")
     query: str | None = None
@@ -141,7 +142,7 @@ class DownloadTaskPage(WireModel):
 
 
 class _Created(WireModel):
-    uuid: str = Field(min_length=1)
+    uuid: TaskId
 
 
 class _Described(WireModel):

@@ -15,7 +15,16 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 
-from airflow_provider_taskdl.apis.base import PAGE_SIZE, Answer, Call, FileSize, ServiceText, WireModel, check_task_id
+from airflow_provider_taskdl.apis.base import (
+    PAGE_SIZE,
+    Answer,
+    Call,
+    FileSize,
+    ServiceText,
+    TaskId,
+    WireModel,
+    check_task_id,
+)
 from airflow_provider_taskdl.apis.envelope import EnvelopeApi
 from airflow_provider_taskdl.exceptions import MalformedResponseError, TaskApiError
 from airflow_provider_taskdl.listing import (
@@ -73,7 +82,7 @@ class AnalysisTask(WireModel):
     """An analysis task in the platform's list of tasks."""
 
     id: str | None = None
-    task_name: str | None = Field(None, alias="taskName")
+    task_name: ServiceText | None = Field(None, alias="taskName")
     task_status: int | str | None = Field(None, alias="taskStatus")
     create_time: Any = Field(None, alias="createTime")
 
@@ -99,7 +108,7 @@ class AnalysisTaskPage(WireModel):
 
 
 class _Created(WireModel):
-    task_id: str = Field(alias="taskId", min_length=1)
+    task_id: TaskId = Field(alias="taskId")
 
 
 class EoAnalysisApi(EnvelopeApi):

@@ -111,8 +111,10 @@ class CreateTaskOperator(BaseOperator):
         return found
 
     def _find(self, hook: TaskApiHook, name: str) -> str | None:
+        from airflow_provider_taskdl.apis.base import is_task_id
+
         for known_name, task_id, state in self._made(hook, name):
-            if known_name != name or task_id is None:
+            if known_name != name or task_id is None or not is_task_id(task_id):
                 continue
             if state not in _OVER:
                 self.log.info("Task %s was made by an earlier try, under the name %s; it is %s", task_id, name, state)

@@ -289,7 +289,13 @@ def test_no_tasks_are_an_empty_page(result: object) -> None:
     assert API.list_download_tasks().read(_answer(body)).tasks == ()
 
 
-@pytest.mark.parametrize("result", [None, {}, {"uuid": ""}, {"uuid": None}])
+def test_what_a_task_is_called_is_shortened() -> None:
+    described = {"uuid": UUID, "name": "n" * 100_000, "project": "p" * 100_000}
+    page = API.list_tasks(1).read(_answer({"success": True, "result": {"tasks": [described]}}))
+    assert (page.tasks[0].name, page.tasks[0].group) == ("n" * 500 + "…", "p" * 500 + "…")
+
+
+@pytest.mark.parametrize("result", [None, {}, {"uuid": ""}, {"uuid": None}, {"uuid": "1\nERROR forged"}])
 def test_a_created_task_without_a_uuid_is_malformed(result: object) -> None:
     with pytest.raises(MalformedResponseError):
         CALLS["create"]().read(_answer({"success": True, "code": "OK", "result": result}))

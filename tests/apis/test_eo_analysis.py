@@ -329,7 +329,7 @@ def test_an_analysis_is_asked_for_as_the_page_has_it() -> None:
     # The documented answer, and the long ids of other pages as number and as text.
     for task_id in (18, 1992775676926095360, "1992775676926095360"):
         assert call.read(_ok({"taskId": task_id})) == str(task_id)
-    for answer in (_ok(None), _ok({}), _ok({"taskId": ""})):
+    for answer in (_ok(None), _ok({}), _ok({"taskId": ""}), _ok({"taskId": "18\nERROR"})):
         with pytest.raises(MalformedResponseError):
             call.read(answer)
     with pytest.raises(TaskApiError, match="Invalid algorithm code") as caught:

@@ -167,6 +167,15 @@ def test_of_several_the_newest_that_is_of_use_is_taken(taskdl_emulator: Emulator
     assert _create().execute(a_try(2)) == wanted
 
 
+def test_what_is_listed_under_no_id_is_not_taken(taskdl_emulator: Emulator) -> None:
+    first = _create().execute(a_try(1))
+    task = taskdl_emulator.find("bls", first)
+    assert task is not None
+    newer = taskdl_emulator.bls_task(request=task.request, id="1\nERROR forged")
+    newer.created = task.created + 10
+    assert _create().execute(a_try(2)) == first
+
+
 @pytest.mark.parametrize("end", ["failed", "expired", "deleted"])
 def test_what_is_of_no_use_is_made_anew(taskdl_emulator: Emulator, store: StateStore | None, end: Any) -> None:
     first = _create().execute(a_try(1, store))
