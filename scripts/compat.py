@@ -80,8 +80,8 @@ QUICK = (
 ALL = (
     *QUICK, "tests/apis", "tests/cli", "tests/integration/test_dags.py", "tests/testing", "tests/transfer",
     "tests/test_backoff.py", "tests/test_exceptions.py", "tests/test_listing.py", "tests/test_public_objects.py",
-    "tests/test_redaction.py", "tests/test_wire_log.py", "tests/triggers/test_many_waiters.py",
-    "tests/triggers/test_shared_lists.py",
+    "tests/test_redaction.py", "tests/test_wire_log.py", "tests/triggers/test_connection_of_a_wait.py",
+    "tests/triggers/test_many_waiters.py", "tests/triggers/test_shared_lists.py", "tests/triggers/test_trouble.py",
 )  # fmt: skip
 # What the rows do without: Azure's store, as Google's, is tried with the newest Airflow.
 WITHOUT = ("airflow.providers.microsoft.azure",)
