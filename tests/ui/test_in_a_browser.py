@@ -16,6 +16,7 @@ from airflow_provider_taskdl.testing import EmulatorServer
 from airflow_provider_taskdl.testing.__main__ import EO_TASK
 from tests.canary import assert_canary_free, recorded_links
 from tests.deployment.living import Deployment, Run, ask, until
+from tests.s3 import S3Server
 from tests.servers import free_port
 from tests.ui.conftest import BUCKET, STORE, Shot
 from tests.ui.pages import Connections, shown
@@ -279,7 +280,7 @@ EXAMPLES = (
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.dag_id)
 def test_an_example_runs_at_a_click_and_its_pages_lead_to_its_files(
-    page: Page, deployment: Deployment, shot: Shot, example: Example
+    page: Page, deployment: Deployment, s3_server: S3Server, shot: Shot, example: Example
 ) -> None:
     with recorded_links() as secrets:
         page.goto(f"{deployment.airflow.url}/dags/{example.dag_id}")
@@ -346,12 +347,11 @@ def test_an_example_runs_at_a_click_and_its_pages_lead_to_its_files(
 
     page.goto(f"{deployment.airflow.url}/dags/{run.dag_id}/runs/{run.run_id}/tasks/download/details")
     folder = paths[0].rpartition("/")[0].partition("@")[2].partition("/")[2]
-    console = f"https://s3.console.aws.amazon.com/s3/buckets/{BUCKET}?prefix={folder}/"
-    page.context.route("https://s3.console.aws.amazon.com/**", lambda route: route.fulfill(body="the console"))
+    page.context.route(f"{s3_server.url}/**", lambda route: route.fulfill(body="the store"))
     shot(page, f"link-{example.dag_id}")
     seen.append(shown(page))
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Destination", exact=True).click()
-    expect(opened.value).to_have_url(console)
+    expect(opened.value).to_have_url(f"{s3_server.url}/{BUCKET}/{folder}")
     opened.value.close()
     assert_canary_free(seen, secrets=secrets)
