@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -39,9 +40,9 @@ class Access(NeverPickled):
         """The API's host name."""
         return urlsplit(self.base_url).hostname or ""
 
-    @property
+    @cached_property
     def tls(self) -> ssl.SSLContext:
-        """The TLS settings of the connection."""
+        """The TLS settings of the connection, as they were when they were first needed."""
         return ssl_context(self.extras.verify)
 
     @property

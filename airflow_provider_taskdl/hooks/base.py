@@ -158,33 +158,35 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
 
         :raises TaskApiError: As the call says; also for what happens on the way.
         """
-        error: TaskDownloadError
+        try:
+            return self._run(call)
+        except AuthenticationError as caught:
+            error = caught
+        if not self._has_changed():
+            raise error
+        return self._run(call)
+
+    def _run(self, call: Call[T]) -> T:
+        error: TaskDownloadError | httpx.HTTPError
         try:
             self._pace.turn()
             value = self._read(call, self._exchange.send(self._client, self._request(call)))
             count_request(self.conn_id)
             return value
-        except TaskDownloadError as caught:
+        except (TaskDownloadError, httpx.HTTPError) as caught:
             error = caught
-        except httpx.HTTPError as caught:
-            error = self._explain(caught)
-        if isinstance(error, AuthenticationError) and self._has_changed():
-            count_request(self.conn_id, error)
-            return self.run(call)
         raise self._made_safe(error, call)
 
     async def arun(self, call: Call[T], in_turn: Callable[[], object] = lambda: None) -> T:
         """Async twin of :meth:`run`, which reads nothing again; ``in_turn`` is called before the request goes out."""
-        error: TaskDownloadError
+        error: TaskDownloadError | httpx.HTTPError
         try:
             answer = await self._async_clients.send(self._request(call), partial(self._pace.aturn, in_turn))
             value = self._read(call, answer)
             count_request(self.conn_id)
             return value
-        except TaskDownloadError as caught:
+        except (TaskDownloadError, httpx.HTTPError) as caught:
             error = caught
-        except httpx.HTTPError as caught:
-            error = self._explain(caught)
         raise self._made_safe(error, call)
 
     def run_steps(self, steps: Steps[T]) -> T:
@@ -268,17 +270,14 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         self._pace.heard(None)
         return value
 
-    def _explain(self, error: httpx.HTTPError) -> TaskDownloadError:
-        access = self.access
-        return without_answer(error, f"{self.api.service} at {access.host}", access.host, access.extras.timeout)
-
     def _has_changed(self) -> bool:
         """Tell whether the connection is another one by now, and go by that: a task may outlast its credentials."""
         try:
             connection = _masked(self.get_connection(self.conn_id))
         except Exception:  # noqa: BLE001 - whatever it is, there is something else to tell of
             return False
-        if facts_of(connection) == facts_of(self.connection):
+        # Async clients would send the old credentials to the new address; who uses them makes a new hook.
+        if "_async_clients" in vars(self) or facts_of(connection) == facts_of(self.connection):
             return False
         self.log.info("Connection %s was changed meanwhile; going on with what it says now", self.conn_id)
         self.close()
@@ -287,7 +286,9 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         self.connection = connection
         return True
 
-    def _made_safe(self, error: TaskDownloadError, call: Call[Any]) -> TaskDownloadError:
+    def _made_safe(self, error: TaskDownloadError | httpx.HTTPError, call: Call[Any]) -> TaskDownloadError:
+        if isinstance(error, httpx.HTTPError):
+            error = without_answer(error, self.api.service, self.access)
         error.remote_task_id = error.remote_task_id or call.remote_task_id
         error.target = error.target or f"{call.method} {self.access.base_url}{call.path}"
         error.hide(self.access.secrets)

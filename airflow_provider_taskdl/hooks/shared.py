@@ -21,12 +21,13 @@ from airflow_provider_taskdl.exceptions import AuthenticationError, ServiceUnava
 from airflow_provider_taskdl.hooks.access import facts_of
 from airflow_provider_taskdl.hooks.base import TaskApiHook, atask_hook
 from airflow_provider_taskdl.hooks.roll_call import RollCall
+from airflow_provider_taskdl.hooks.settings import ssl_context
 
 log = logging.getLogger(__name__)
 
 # How old what is known of a connection may be.
 REREAD_SECONDS = 60.0
-# What was seen of it so many seconds ago is not looked up again for each who waits.
+# It is looked up no sooner than so many seconds after it was looked up before.
 _MOMENT_SECONDS = 2.0
 # Seconds between the first tries to read it: a secrets backend may be away for a moment, and Airflow then says that
 # there is no such connection.
@@ -105,8 +106,10 @@ class SharedHook:
         return cast(TaskApiHook, self._hook)
 
     async def _is_old(self, hook: TaskApiHook) -> bool:
+        refused_at = time.monotonic()
         async with self._reading:
-            if self._hook is hook and self._age > _MOMENT_SECONDS:
+            if self._hook is hook and self._read_at <= refused_at:  # and not by one who came before in this queue
+                await asyncio.sleep(max(0.0, _MOMENT_SECONDS - self._age))
                 await self._read_again()
         return self._hook is not hook
 
@@ -142,15 +145,17 @@ class SharedHook:
             log.warning("Connection %s could not be read again: %s", self.conn_id, type(error).__name__)
 
     async def _read(self) -> None:
+        began = time.monotonic()
         hook, old = await atask_hook(self.conn_id), self._hook
         is_same = old is not None and facts_of(hook.connection) == facts_of(old.connection)
-        access = (old if old is not None and is_same else hook).access
-        tls = await asyncio.to_thread(lambda: access.tls)  # tens of milliseconds, and files are read
+        verify = (old if old is not None and is_same else hook).access.extras.verify
+        tls = await asyncio.to_thread(ssl_context, verify)  # tens of milliseconds, and files are read
         if not is_same or tls is not self._tls:
-            self._hook, self._tls = hook, tls
+            self._tls = await asyncio.to_thread(lambda: hook.access.tls)
+            self._hook = hook
             if old is not None and not self._calls[old]:
                 await old.aclose()
-        self._read_at = time.monotonic()
+        self._read_at = began
 
 
 _shared: dict[asyncio.AbstractEventLoop, dict[str, SharedHook]] = {}

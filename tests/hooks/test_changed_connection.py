@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -93,6 +94,51 @@ def test_a_call_that_is_refused_with_the_new_credentials_too_fails(
     hook.close()
 
 
+def test_a_connection_that_is_another_at_each_reading_makes_one_more_request(
+    service: Service, store: Callable[[dict[str, str]], None]
+) -> None:
+    store(OLD)
+    hook, read = task_hook("service"), BaseHook.get_connection
+    hook.list_files("1")
+    service.token = "none of them"
+    readings = 0
+
+    def leased(conn_id: str) -> Any:
+        nonlocal readings
+        readings += 1
+        connection = read(conn_id)
+        connection.password = f"lease-{readings}"
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseHook, "get_connection", staticmethod(leased))
+        with pytest.raises(AuthenticationError):
+            hook.list_files("1")
+    assert [token for _, token in service.asked] == ["old-token", "old-token", "lease-1"]
+    hook.close()
+
+
+def test_a_hook_that_was_used_both_ways_sends_no_old_credentials_to_a_new_address(
+    service: Service, store: Callable[[dict[str, str]], None]
+) -> None:
+    store(OLD)
+    hook = task_hook("service")
+
+    async def main() -> None:
+        await hook.alist_files("1")
+        store(NEW)
+        service.token = "new-token"
+        with pytest.raises(AuthenticationError):
+            hook.list_files("1")
+        with pytest.raises(AuthenticationError):
+            await hook.alist_files("1")
+        await hook.aclose()
+
+    asyncio.run(main())
+    assert set(service.asked) == {("eo.example", "old-token")}
+    hook.close()
+
+
 def test_a_connection_that_cannot_be_read_again_leaves_the_refusal_as_it_was(
     service: Service, store: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +150,7 @@ def test_a_connection_that_cannot_be_read_again_leaves_the_refusal_as_it_was(
     def away(conn_id: str) -> Any:
         raise RuntimeError("https://vault.example/?token=geheim")
 
-    monkeypatch.setattr(BaseHook, "get_connection", away)
+    monkeypatch.setattr(BaseHook, "get_connection", staticmethod(away))
     with pytest.raises(AuthenticationError) as caught:
         hook.list_files("1")
     assert caught.value.__context__ is None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,6 +147,26 @@ def test_a_ca_bundle_that_was_replaced_gives_a_new_hook(world: World, tmp_path: 
 
     run_virtually(main)
     assert len(set(seen)) == 2
+
+
+def test_a_ca_bundle_that_is_away_for_a_while_ends_nothing(world: World, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text(Path(certifi.where()).read_text())
+    world.stored["extra"] = json.dumps({"verify": str(bundle)})
+    seen: list[TaskApiHook] = []
+
+    async def main(loop: VirtualLoop) -> None:
+        world.keep_time(loop)
+        looks = asyncio.create_task(_looks("c", 4 * REREAD_SECONDS, seen=seen))
+        await asyncio.sleep(0.5 * REREAD_SECONDS)
+        bundle.unlink()
+        await asyncio.sleep(2 * REREAD_SECONDS)
+        for hook in set(seen):
+            assert hook._client_settings()["verify"].verify_mode is ssl.CERT_REQUIRED  # what a new client is made with
+        await looks
+
+    run_virtually(main)
+    assert len(set(seen)) == 1
 
 
 def test_a_look_that_is_under_way_ends_with_the_hook_it_began_with(world: World) -> None:

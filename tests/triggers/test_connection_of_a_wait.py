@@ -37,20 +37,24 @@ async def waited(world: World, task_id: str, seconds: float = 3600.0) -> tuple[f
     return world.loop.time() - began, event.payload
 
 
-def test_a_wait_outlasts_credentials_that_end_soon_after_they_were_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moments", [(70.0, 5.0), (61.0, 0.5), (61.5, 0.0), (62.0, 1.0)])
+def test_a_wait_outlasts_credentials_that_end_soon_after_they_were_replaced(
+    moments: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main(world: World) -> None:
         task = world.emulator.eo_task({"a": b"1"}, ready_after=200)
-        waits = [asyncio.create_task(waited(world, task.id)) for _ in range(10)]
-        await asyncio.sleep(70)
+        waits = [asyncio.create_task(waited(world, task.id)) for _ in range(100)]
+        replaced, left = moments  # the first is soon after the connection was read again
+        await asyncio.sleep(replaced)
         token = "new-token"
         world.connections["eo"] = Connection(
             conn_id="eo", conn_type="eo_analysis", host="http://127.0.0.1", password=token
         )
-        await asyncio.sleep(5)
+        await asyncio.sleep(left)
         world.emulator.token = token
         read = world.hooks_made
-        assert [event["status"] for _, event in await asyncio.gather(*waits)] == ["ready"] * 10
-        assert world.hooks_made - read <= 4  # by one for all, and then once a minute
+        assert [event["status"] for _, event in await asyncio.gather(*waits)] == ["ready"] * 100
+        assert world.hooks_made - read <= 5  # by one for all, and then once a minute
 
     simulate(monkeypatch, main)
 
