@@ -30,6 +30,7 @@ class LinkSource:
         self._list_files = list_files
         self._failures = SharedFailures(retry)
         self._lacks = SharedFailures(retry)  # of those files alone that a listing had no link to
+        self._lacking: set[str] = set()
         self._lock = threading.Lock()
         self._sizes = {file.name: file.size for file in listing.files}
         self.renewals = 0
@@ -47,7 +48,12 @@ class LinkSource:
         with self._lock:
             link = self._links.get(name)
             if link is None or self._is_ending(link):
-                self._renew(name)
+                try:
+                    self._renew(name)
+                except TaskDownloadError:
+                    if link is None or link.expires_within(0.0):
+                        raise
+                    return link  # it still holds
             return self._link(name)
 
     def renew(self, name: str, refused: Link) -> Link:
@@ -85,9 +91,10 @@ class LinkSource:
         else:
             self._failures.clear()
             self._take(listing)
+            if (lacking := self._sizes.keys() - self._links.keys()) != self._lacking:
+                self._lacking = lacking
+                self._lacks.clear()  # or one file that is gone for good would leave no patience to the others
             if name in self._links:
-                if lacked:
-                    self._lacks.clear()
                 return
             problem = self._lacks.add(TaskNotReadyError("the service lists no link to this file now"))
         raise problem

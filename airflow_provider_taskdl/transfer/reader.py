@@ -18,6 +18,7 @@ from airflow_provider_taskdl.exceptions import (
     LinkRefusedError,
     SourceChangedError,
     TaskApiError,
+    TaskNotReadyError,
     TransferError,
 )
 from airflow_provider_taskdl.listing import Link
@@ -256,7 +257,10 @@ class RangeReader:
     def _api_failed(self, error: TaskApiError) -> None:
         if not error.retryable:
             raise error
-        self._failed(f"no fresh link: {error.message}", error.retry_after)
+        if isinstance(error, TaskNotReadyError):
+            self._failed(f"no fresh link: {error.message}", error.retry_after)
+        else:  # how often the service may fail is for all files together to say
+            self._pause(error.retry_after or 0.0)
 
     def _failed(self, why: str, retry_after: float | None = None) -> None:
         """Count a failure and wait, or give up."""
@@ -270,10 +274,13 @@ class RangeReader:
                 f"gave up at byte {self.position}{of} after {self._failures} failures in a row without a new byte; "
                 f"the last: {why}"
             )
-        self.retries += 1
         asked = min(retry_after or 0.0, self._retry.patience)
-        wait = max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), asked)
-        if self._cancelled.wait(wait):
+        self._pause(max(full_jitter(self._failures, base=self._retry.base, cap=self._retry.cap), asked))
+
+    def _pause(self, seconds: float) -> None:
+        self.close()
+        self.retries += 1
+        if self._cancelled.wait(seconds):
             raise Cancelled
 
 

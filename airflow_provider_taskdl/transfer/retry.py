@@ -25,6 +25,11 @@ class RetryPolicy:
     cap: float = 30.0
     patience: float = 300.0
 
+    @property
+    def outage(self) -> float:
+        """Seconds for which a service may be away before a transfer gives it up."""
+        return 4 * self.cap
+
 
 class SharedFailures:
     """The failures in a row of a question that many threads have: each failure is told to all of them.
@@ -37,12 +42,13 @@ class SharedFailures:
 
     def __init__(self, retry: RetryPolicy) -> None:
         self._retry = retry
-        self._not_before = 0.0
+        self._not_before = self._since = 0.0
         self.clear()
 
     def clear(self) -> None:
         """Forget the failures: there was an answer."""
         self._count = 0
+        self._is_over = False
         self._last: TaskDownloadError | None = None
 
     def check(self) -> None:
@@ -57,11 +63,15 @@ class SharedFailures:
 
     def add(self, error: TaskDownloadError) -> TaskDownloadError:
         """Take note of a failure, and return what to raise."""
+        retry, now = self._retry, time.monotonic()
+        if not self._count:
+            self._since = now
         self._count += 1
-        retry, asked = self._retry, min(error.retry_after or 0.0, self._retry.patience)
-        over = self._count > retry.failures
-        pause = max(retry.cap if over else equal_jitter(self._count, base=retry.base, cap=retry.cap), asked)
-        self._not_before = time.monotonic() + pause
+        # Not the number alone: what is refused at once is refused seven times while a service starts again.
+        self._is_over = self._count > retry.failures and now - self._since >= retry.outage
+        pause = retry.cap if self._is_over else equal_jitter(self._count, base=retry.base, cap=retry.cap)
+        pause = max(pause, min(error.retry_after or 0.0, retry.patience))
+        self._not_before = now + pause
         self._last = copy(error)  # without its traceback, which would keep what the thread holds
         return self._told(self._last, pause)
 
@@ -69,7 +79,7 @@ class SharedFailures:
         """Return the failure for one of those who asked, who adds to it what it is about."""
         if not error.retryable:
             return copy(error)
-        if self._count > self._retry.failures:
+        if self._is_over:
             return TransferError(
                 f"gave up asking the service for fresh links after {self._count} failures in a row; "
                 f"the last: {error.message}",

@@ -16,6 +16,7 @@ from airflow_provider_taskdl.exceptions import (
     RateLimitedError,
     ServiceUnavailableError,
     SourceChangedError,
+    TaskApiError,
     TaskDownloadError,
     TaskNotReadyError,
     TransferError,
@@ -225,15 +226,24 @@ def test_a_refusal_for_good_is_everybodys_and_no_second_question(clock: Time) ->
     assert lister.calls == 1
 
 
+def outlast(source: LinkSource, refused: Link, clock: Time) -> int:
+    """Ask as often as is told until it is given up; return how often it was not."""
+    began, count = clock.now, 0
+    while isinstance(error := asks(source, refused), TaskApiError):
+        assert clock.now - began < PATIENT.outage or count < PATIENT.failures
+        count += 1
+        clock.now += error.retry_after or 0
+    assert count >= PATIENT.failures
+    assert clock.now - began >= PATIENT.outage
+    return count
+
+
 def test_a_service_that_is_down_is_given_up_for_all_files_and_asked_now_and_then(clock: Time) -> None:
-    lister = Lister([*[ServiceUnavailableError("busy")] * 6, links(2)])
+    lister = Lister([ServiceUnavailableError("busy")])
     source = LinkSource(links(1), lister, PATIENT)
     refused = {name: source.current(name) for name in "ab"}
-    for _ in range(PATIENT.failures):
-        error = asks(source, refused["a"])
-        assert isinstance(error, ServiceUnavailableError)
-        clock.now += error.retry_after or 0
-    for calls in (4, 5, 6):
+    waited_for = outlast(source, refused["a"], clock)
+    for calls in range(waited_for + 1, waited_for + 4):
         for name in "ab" * 10:
             given_up = asks(source, refused[name], name)
             assert isinstance(given_up, TransferError)
@@ -241,7 +251,34 @@ def test_a_service_that_is_down_is_given_up_for_all_files_and_asked_now_and_then
             assert f"after {calls} failures in a row; the last: busy" in given_up.message
         assert lister.calls == calls
         clock.now += PATIENT.cap
+    lister.answers = [links(2)]
     assert source.renew("b", refused["b"]).reveal() == "http://h/b?n=2"
+
+
+@pytest.mark.parametrize("pause", [0.0, 30.0])
+def test_a_service_that_starts_again_is_waited_for_however_often_it_refuses_meanwhile(
+    pause: float, clock: Time
+) -> None:
+    lister = Lister([ServiceUnavailableError("busy", retry_after=pause)])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused, began = source.current("a"), clock.now
+    while clock.now - began < PATIENT.outage or lister.calls < PATIENT.failures:
+        error = asks(source, refused)
+        assert isinstance(error, ServiceUnavailableError)
+        clock.now += error.retry_after or 0
+    lister.answers = [links(2)]
+    assert source.renew("a", refused).reveal() == "http://h/a?n=2"
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailableError("busy"), AuthenticationError("refused")])
+def test_a_link_that_still_holds_is_good_while_there_is_no_new_one(error: TaskDownloadError) -> None:
+    source = LinkSource(links(1, 1.0), Lister([error]), FAST)
+    time.sleep(0.85)  # its last fifth
+    assert source.current("a").reveal() == "http://h/a?n=1"
+    assert source.renewals == 1
+    time.sleep(0.2)
+    with pytest.raises(type(error)):
+        source.current("a")
 
 
 def test_an_answer_ends_the_count_of_failures(clock: Time) -> None:
@@ -277,13 +314,24 @@ def test_a_file_that_is_not_listed_any_more_keeps_no_other_from_its_link(clock: 
     lister = Lister([ONE])
     source = LinkSource(links(1), lister, PATIENT)
     refused = source.current("a")
-    for _ in range(PATIENT.failures):
-        clock.now += asks(source, refused).retry_after or 0
-    given_up = asks(source, refused)
-    assert isinstance(given_up, TransferError)
-    assert "no link to this file" in given_up.message
+    outlast(source, refused, clock)
+    assert "no link to this file" in asks(source, refused).message
     calls = lister.calls
     assert source.renew("b", source.current("b")).reveal() == "http://h/b?n=2"
     assert lister.calls == calls + 1
     assert isinstance(asks(source, refused), TransferError)
     assert lister.calls == calls + 1
+
+
+def test_a_file_that_is_not_listed_any_more_leaves_the_others_their_patience(clock: Time) -> None:
+    lister = Lister([ONE])
+    source = LinkSource(links(1), lister, PATIENT)
+    refused = {name: source.current(name) for name in "ab"}
+    outlast(source, refused["a"], clock)
+    clock.now += 3600
+    lister.answers = [listing()]
+    error = asks(source, source.current("b"), "b")
+    assert isinstance(error, TaskNotReadyError)
+    clock.now += error.retry_after or 0
+    lister.answers = [ONE]
+    assert source.current("b").reveal() == "http://h/b?n=2"
