@@ -128,6 +128,16 @@ class TestConcurrency:
         assert {type(error) for error in caught.value.errors} == {kind}
         assert emulator.count("eo.link") <= most
 
+    def test_a_service_that_starts_again_costs_no_file_however_often_it_refuses_meanwhile(
+        self, server: EmulatorServer, emulator: Emulator, many: Task, tmp_path: Path
+    ) -> None:
+        emulator.fault("file", Status(403, error="RequestExpired"), times=8)
+        emulator.fault("eo.link", Status(503), after=1, times=5)
+        patient = RetryPolicy(failures=2, base=0.05, cap=5.0)
+        job(lists(server, many), tmp_path, retry=patient).run()
+        assert published(tmp_path) == {file.name for file in many.files}
+        assert emulator.count("eo.link") == 1 + 5 + 1
+
     def test_a_link_that_ends_in_the_middle_is_renewed_and_the_rest_fetched(
         self, server: EmulatorServer, emulator: Emulator, tmp_path: Path
     ) -> None:
