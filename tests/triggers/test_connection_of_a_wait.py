@@ -37,14 +37,15 @@ async def waited(world: World, task_id: str, seconds: float = 3600.0) -> tuple[f
     return world.loop.time() - began, event.payload
 
 
-@pytest.mark.parametrize("moments", [(70.0, 5.0), (61.0, 0.5), (61.5, 0.0), (62.0, 1.0)])
+# When they are replaced, and how long the old ones last: long before the next reading, and soon after one.
+@pytest.mark.parametrize("moments", [(70.0, 5.0), (60.5, 0.0), (61.0, 0.0), (61.5, 0.0), (62.0, 0.0)])
 def test_a_wait_outlasts_credentials_that_end_soon_after_they_were_replaced(
     moments: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def main(world: World) -> None:
         task = world.emulator.eo_task({"a": b"1"}, ready_after=200)
         waits = [asyncio.create_task(waited(world, task.id)) for _ in range(100)]
-        replaced, left = moments  # the first is soon after the connection was read again
+        replaced, left = moments
         await asyncio.sleep(replaced)
         token = "new-token"
         world.connections["eo"] = Connection(
