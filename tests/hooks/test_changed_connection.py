@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -50,11 +50,18 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
     return lambda connection: monkeypatch.setenv("AIRFLOW_CONN_SERVICE", json.dumps(connection))
 
 
-def test_a_call_that_is_refused_is_sent_again_with_what_the_connection_says_now(
-    service: Service, store: Callable[[dict[str, str]], None]
-) -> None:
+@pytest.fixture
+def hook(service: Service, store: Callable[[dict[str, str]], None]) -> Iterator[TaskApiHook]:
+    """A hook that began with the old credentials."""
     store(OLD)
     hook = task_hook("service")
+    yield hook
+    hook.close()
+
+
+def test_a_call_that_is_refused_is_sent_again_with_what_the_connection_says_now(
+    service: Service, hook: TaskApiHook, store: Callable[[dict[str, str]], None]
+) -> None:
     hook.list_files("1")
     store(NEW)
     hook.list_files("1")  # nothing is asked of Airflow while the credentials are good
@@ -63,27 +70,21 @@ def test_a_call_that_is_refused_is_sent_again_with_what_the_connection_says_now(
         assert not hook.list_files("1").is_ready
     old, new = ("eo.example", "old-token"), ("other.example", "new-token")
     assert service.asked == [old, old, old, new, new]
-    hook.close()
 
 
 def test_a_call_that_is_refused_is_not_repeated_while_the_connection_is_the_same(
-    service: Service, store: Callable[[dict[str, str]], None]
+    service: Service, hook: TaskApiHook
 ) -> None:
-    store(OLD)
-    hook = task_hook("service")
     service.token = "new-token"
     with pytest.raises(AuthenticationError, match="no such token") as caught:
         hook.list_files("1")
     assert len(service.asked) == 1
     assert "old-token" not in str(caught.value)
-    hook.close()
 
 
 def test_a_call_that_is_refused_with_the_new_credentials_too_fails(
-    service: Service, store: Callable[[dict[str, str]], None]
+    service: Service, hook: TaskApiHook, store: Callable[[dict[str, str]], None]
 ) -> None:
-    store(OLD)
-    hook = task_hook("service")
     hook.list_files("1")
     store(NEW)
     service.token = "yet another"
@@ -91,14 +92,12 @@ def test_a_call_that_is_refused_with_the_new_credentials_too_fails(
         hook.list_files("1")
     assert [token for _, token in service.asked] == ["old-token", "old-token", "new-token"]
     assert "-token" not in str(caught.value)
-    hook.close()
 
 
 def test_a_connection_that_is_another_at_each_reading_makes_one_more_request(
-    service: Service, store: Callable[[dict[str, str]], None]
+    service: Service, hook: TaskApiHook
 ) -> None:
-    store(OLD)
-    hook, read = task_hook("service"), BaseHook.get_connection
+    read = BaseHook.get_connection
     hook.list_files("1")
     service.token = "none of them"
     readings = 0
@@ -115,14 +114,11 @@ def test_a_connection_that_is_another_at_each_reading_makes_one_more_request(
         with pytest.raises(AuthenticationError):
             hook.list_files("1")
     assert [token for _, token in service.asked] == ["old-token", "old-token", "lease-1"]
-    hook.close()
 
 
 def test_a_hook_that_was_used_both_ways_sends_no_old_credentials_to_a_new_address(
-    service: Service, store: Callable[[dict[str, str]], None]
+    service: Service, hook: TaskApiHook, store: Callable[[dict[str, str]], None]
 ) -> None:
-    store(OLD)
-    hook = task_hook("service")
 
     async def main() -> None:
         await hook.alist_files("1")
@@ -136,14 +132,11 @@ def test_a_hook_that_was_used_both_ways_sends_no_old_credentials_to_a_new_addres
 
     asyncio.run(main())
     assert set(service.asked) == {("eo.example", "old-token")}
-    hook.close()
 
 
 def test_a_connection_that_cannot_be_read_again_leaves_the_refusal_as_it_was(
-    service: Service, store: Callable[[dict[str, str]], None], monkeypatch: pytest.MonkeyPatch
+    service: Service, hook: TaskApiHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store(OLD)
-    hook = task_hook("service")
     hook.list_files("1")
     service.token = "new-token"
 
@@ -154,4 +147,3 @@ def test_a_connection_that_cannot_be_read_again_leaves_the_refusal_as_it_was(
     with pytest.raises(AuthenticationError) as caught:
         hook.list_files("1")
     assert caught.value.__context__ is None
-    hook.close()
