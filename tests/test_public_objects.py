@@ -195,9 +195,11 @@ SILENT = frozenset(
     transfer.connection.Connection transfer.digest.Digests transfer.engine.Engine transfer.file_transfer.Buffer
     transfer.file_transfer.FileTransfer transfer.host_names.HostNames transfer.host_rules.HostRules
     transfer.job.DownloadJob transfer.progress.Progress transfer.retry.SharedFailures
-    transfer.sinks.async_store.AsyncSink transfer.sinks.async_store.AsyncStore transfer.sinks.async_store.Body
-    transfer.sinks.azure.AzureStore transfer.sinks.azure_sink.AzureSink
-    transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.gcs.GcsStore transfer.sinks.gcs_sink.GcsSink
+    transfer.sinks.async_store.AsyncSink transfer.sinks.async_store.AsyncRequests transfer.sinks.async_store.Body
+    transfer.sinks.azure.AzureStore transfer.sinks.azure_blocks.Blocks transfer.sinks.azure_requests.AzureRequests
+    transfer.sinks.azure_sink.AzureSink
+    transfer.sinks.base.Sink transfer.sinks.base.Store transfer.sinks.gcs.GcsStore transfer.sinks.gcs_parts.Parts
+    transfer.sinks.gcs_requests.GcsRequests transfer.sinks.gcs_sink.GcsSink
     transfer.sinks.journal.Journal
     transfer.sinks.local.LocalSink transfer.sinks.local.LocalStore transfer.sinks.object_store.ObjectSink
     transfer.sinks.object_store.ObjectStore transfer.sinks.parted.PartedSink
@@ -227,7 +229,7 @@ HARMLESS = frozenset(
     transfer.sinks.s3_line.StaleConnection transfer.sinks.s3_requests.Tries transfer.sinks.s3_uploads.Record
     transfer.sinks.s3_uploads.Upload transfer.stop.Stop triggers.download_link.DownloadLinkTrigger
     triggers.announced.Announced triggers.task_ready.TaskReadyTrigger triggers.watches.Scope
-    transfer.sinks.azure_sink.Try transfer.sinks.gcs_sink.Group
+    transfer.sinks.azure_blocks.Try transfer.sinks.gcs_parts.Group
     """.split()  # noqa: SIM905
 )
 

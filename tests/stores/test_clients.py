@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.operators.destination import Destination
-from airflow_provider_taskdl.transfer.sinks import async_store, gcs
+from airflow_provider_taskdl.transfer.sinks import async_store, gcs_requests
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from tests.stores.conftest import STORES
 from tests.stores.places import Azure, Gcs
@@ -98,7 +98,7 @@ def test_google_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     async def at_once(seconds: float) -> None:
         """Wait for nothing between two tries of the client's."""
 
-    monkeypatch.setattr(gcs, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
     monkeypatch.setattr(sys.modules["gcsfs.retry"], "asyncio", SimpleNamespace(sleep=at_once))
     with odd_server(Mute) as url, pytest.raises(DestinationError, match=r"[Tt]imeout"):
         store_at(url, Gcs, monkeypatch).read_small("s")

@@ -28,8 +28,8 @@ _READ = 4 * 1024 * 1024
 PATIENCE = 120.0
 
 
-class AsyncStore(ABC):
-    """A store that is asked from any thread.
+class AsyncRequests(ABC):
+    """Talks to a store from any thread.
 
     :param loop: The loop that the client's connections belong to.
     """
@@ -100,14 +100,14 @@ class AsyncStore(ABC):
 class AsyncSink(PartedSink):
     """A file on its way to such a store.
 
-    :param store: The destination.
+    :param requests: The destination.
     :param name: The file's name there.
     :param origin: Its version at the host.
     :param facts: What :class:`PartedSink` asks for besides.
     """
 
-    def __init__(self, store: AsyncStore, name: str, origin: Origin, **facts: Any) -> None:
-        super().__init__(store.target(name), origin, **facts)
+    def __init__(self, requests: AsyncRequests, name: str, origin: Origin, **facts: Any) -> None:
+        super().__init__(requests.target(name), origin, **facts)
         self._asked: set[Future[Any]] = set()
         self._hash = hashlib.sha256()
         self._digest = (0, self._hash.hexdigest())

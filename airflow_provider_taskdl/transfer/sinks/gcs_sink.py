@@ -4,108 +4,67 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.transfer.sinks.async_store import MARK, AsyncSink, Body
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
-
-if TYPE_CHECKING:
-    from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
+from airflow_provider_taskdl.transfer.sinks.gcs_parts import Group, Parts
+from airflow_provider_taskdl.transfer.sinks.gcs_requests import GcsRequests, stored_as
 
 # As many objects as the store joins at once.
 _JOINED = 32
 
 
-@dataclass(slots=True)
-class Group:
-    """The parts of one version of a file, as one process or several after each other send them.
-
-    :param folder: Where they are; its last part stands for the file.
-    :param version: Stands for its version.
-    :param part_size: Bytes of a part.
-    :param mark: Tells the groups of two processes apart.
-    :param sizes: Number → bytes of each part that is there.
-    """
-
-    folder: str
-    version: str
-    part_size: int
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-    sizes: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def place(self) -> str:
-        """What the names of all its parts begin with."""
-        return f"{self.folder}/{self.version}-{self.part_size:x}-{self.mark}/"
-
-    def name_of(self, number: int) -> str:
-        """Return a part's name."""
-        return f"{self.place}{number:06d}"
-
-    @staticmethod
-    def collect(groups: dict[str, Group], name: str, size: int) -> None:
-        """Put a part that is there into its group.
-
-        :param groups: All that were seen, by place.
-        :param name: The part's name.
-        :param size: Its bytes.
-        """
-        folder, _, rest = name.rpartition("/")
-        folder, _, facts = folder.rpartition("/")
-        try:
-            version, length, mark = facts.split("-")
-            group = Group(folder, version, int(length, 16), mark)
-            number = int(rest) if rest.isdecimal() else 0  # 0: of some parts that were joined already
-        except ValueError:
-            return
-        if group.part_size > 0 and name.startswith(group.place):
-            group = groups.setdefault(group.place, group)
-            if number:
-                group.sizes[number] = size
-
-
 class GcsSink(AsyncSink):
     """A file on its way into a bucket.
 
-    :param store: The destination.
+    :param requests: The destination.
+    :param parts: The parts that lie there.
     :param name: The file's name there.
     :param origin: Its version at the host.
-    :param group: Its parts, those too that an earlier process has left.
+    :param group: Its own parts, those too that an earlier process has left.
     :param others: What else earlier processes have left of the file, and no longer is of use.
     :param replace: Whether an object of that name may be replaced.
     """
 
     def __init__(
-        self, store: GcsStore, name: str, origin: Origin, *, group: Group, others: Sequence[Group], replace: bool
+        self,
+        requests: GcsRequests,
+        parts: Parts,
+        name: str,
+        origin: Origin,
+        *,
+        group: Group,
+        others: Sequence[Group],
+        replace: bool,
     ) -> None:
-        super().__init__(store, name, origin, part_size=group.part_size, in_parts=bool(group.sizes))
-        self._store, self._name, self._replace = store, name, replace
+        super().__init__(requests, name, origin, part_size=group.part_size, in_parts=bool(group.sizes))
+        self._requests, self._parts, self._name, self._replace = requests, parts, name, replace
         self._group, self._others = group, others
         self._held = {number for number, size in group.sizes.items() if size == self._length(number)}
 
     def commit(self) -> Stored:
         """Publish the file, then remove its parts and what else nobody goes on with."""
         stored = super().commit()
-        with suppress(DestinationError):  # the store tries what is its own once more
+        with suppress(DestinationError):  # what is its own is tried once more
             if self._in_parts:
                 self._discard()
-            self._remove_others()
+            for other in self._others:
+                self._parts.clear_abandoned(other)
         return stored
 
     def _discard(self) -> None:
         gone, self._group = self._group, Group(self._group.folder, self._group.version, self.part_size)
-        gone.sizes.clear()  # the store remembers it, and this process may begin the file once more
-        self._store.clear(gone.place)
+        gone.sizes.clear()  # it is remembered, and this process may begin the file once more
+        self._parts.clear(gone.place)
 
     def _send_part(self, number: int, data: memoryview) -> None:
         body = Body(data)
         try:
-            sent = self._store.upload(self._group.name_of(number), body, begun=self._may_be_cancelled)
+            sent = self._requests.upload(self._group.name_of(number), body, begun=self._may_be_cancelled)
         finally:
             body.take_back()
         if int(sent.get("size", 0)) != len(data):
@@ -115,12 +74,12 @@ class GcsSink(AsyncSink):
         self._group.sizes[number] = len(data)
 
     def _put(self, data: bytearray) -> Stored:
-        head, tail, kind = around(data, self._store.prefix + self._name, self._metadata(len(data)))
+        head, tail, kind = around(data, self._requests.path_of(self._name), self._metadata(len(data)))
         condition = {} if self._replace else {"ifGenerationMatch": "0"}
         with memoryview(data) as view:
             body = Body(head, view, tail)
             try:
-                return self._published(len(data), lambda: self._store.upload(
+                return self._published(len(data), lambda: self._requests.upload(
                     self._name, body, begun=self._may_be_cancelled,
                     content_type=kind, uploadType="multipart", **condition,
                 ))  # fmt: skip
@@ -135,22 +94,13 @@ class GcsSink(AsyncSink):
             joined = [f"{self._group.place}joined-{level}-{at:06d}" for at in range(0, len(parts), _JOINED)]
             for number, name in enumerate(joined):
                 some = parts[number * _JOINED : (number + 1) * _JOINED]
-                self._store.join(some, name, {}, replace=True, begun=self._may_be_cancelled)
+                self._requests.join(some, name, {}, replace=True, begun=self._may_be_cancelled)
             parts = joined
-        return self._published(size, lambda: self._store.join(
+        return self._published(size, lambda: self._requests.join(
             parts, self._name, self._metadata(size), replace=self._replace, begun=self._may_be_cancelled
         ))  # fmt: skip
 
-    def _remove_others(self) -> None:
-        """Remove what nobody goes on with: to which no part has come since this file was begun."""
-        for other in self._others:
-            there = self._store.parts_of(other.place)
-            if {name: size for name, size in there.items() if "/joined-" not in name} == {
-                other.name_of(number): size for number, size in other.sizes.items()
-            }:
-                self._store.clear(other.place)
-
-    def _published(self, size: int, work: Any) -> Stored:
+    def _published(self, size: int, work: Callable[[], Any]) -> Stored:
         """Send the request that gives the object its name, and see what the store has then."""
         try:
             item, refused = work(), None
@@ -158,7 +108,7 @@ class GcsSink(AsyncSink):
             if self._replace or error.code != "412":
                 raise
             # Its own mark tells it from another's: by a request whose answer was lost, it may be there for all that.
-            item, refused = self._store.look(self._name), error
+            item, refused = self._requests.head(self._name), error
         if refused is not None and (item is None or item.get("metadata", {}).get(MARK) != self._mark):
             raise DestinationExistsError("there is something of this name already", target=self._target)
         if int(item.get("size", 0)) != size:
@@ -166,11 +116,6 @@ class GcsSink(AsyncSink):
                 f"{size} bytes were written, the store has {item.get('size', 0)}", target=self._target
             )
         return stored_as(item)
-
-
-def stored_as(item: Mapping[str, Any]) -> Stored:
-    """Return what the store says of an object, by its generation."""
-    return Stored(int(item.get("size", 0)), f"generation:{item['generation']}")
 
 
 def around(data: bytearray, name: str, metadata: Mapping[str, str]) -> tuple[bytes, bytes, str]:

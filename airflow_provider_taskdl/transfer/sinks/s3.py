@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, Origin, Stored, find_in
-from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, Tries, stored_as
+from airflow_provider_taskdl.transfer.sinks.s3_requests import MISSING, S3Requests, Tries, stored_as
 from airflow_provider_taskdl.transfer.sinks.s3_sink import S3Sink
-from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, MISSING, Uploads
+from airflow_provider_taskdl.transfer.sinks.s3_uploads import MAX_PARTS, Uploads
 from airflow_provider_taskdl.transfer.stop import Cancelled, never_stop
 
 _MIB = 1024 * 1024
-# How stores refuse a condition that they do not know, and clients a parameter.
-_UNCONDITIONAL = frozenset({"501", "NotImplemented", "InvalidArgument", "InvalidRequest", "ParamValidationError"})
 
 
 class S3Store:
@@ -41,7 +39,6 @@ class S3Store:
         self.min_part_size = min_part_size
         self.requests = S3Requests(client, bucket, tries=tries)
         self.uploads = Uploads(self.requests, bucket, self.prefix)
-        self._conditional = True
 
     def prepare(self, needed: int) -> None:
         """See that the bucket answers, and what earlier processes have left."""
@@ -49,13 +46,13 @@ class S3Store:
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
         """Return those of ``names`` that are there."""
-        return find_in(names, self._list, self.head)
+        return find_in(names, self._list, lambda name: self.requests.head(self.prefix + name))
 
     def open(self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None) -> S3Sink:
         """Begin a file, or go on with one."""
         length = max(part_size, self.min_part_size, -(-(origin.size or 0) // MAX_PARTS))
         upload = self.uploads.resume(name, origin, max(length, longest or 0))
-        return S3Sink(self, name, origin, part_size=length, replace=replace, upload=upload)
+        return S3Sink(self.requests, self.uploads, name, origin, part_size=length, replace=replace, upload=upload)
 
     def sha256(
         self, name: str, announced: Mapping[str, str] | None = None, go_on: Callable[[], None] = never_stop
@@ -116,47 +113,6 @@ class S3Store:
     def remove_small(self, name: str) -> None:
         """Remove a small object, if it is there."""
         self.requests.call("delete_object", Key=self.prefix + name)
-
-    def head(self, name: str) -> Stored | None:
-        """Return what the store says of one object, or ``None``.
-
-        :raises DestinationError: The store refused.
-        """
-        try:
-            answer = self.requests.call("head_object", Key=self.prefix + name)
-        except DestinationError as error:
-            if error.code in MISSING:
-                return None
-            raise
-        return stored_as(int(answer["ContentLength"]), answer.get("ETag"))
-
-    def publish(self, name: str, replace: bool, request: Any) -> Any:
-        """Send the request that gives an object its name.
-
-        :param name: The object.
-        :param replace: Whether one that is there may be replaced.
-        :param request: Sends it; told whether to add the condition that there is none.
-        :raises DestinationExistsError: There is one, and it may not.
-        :raises DestinationError: The store refused.
-        """
-        target = self.requests.target(self.prefix + name)
-        if replace:
-            return request(False)
-        # Asked as well as demanded: some stores take the condition without a word and pay it no heed.
-        if self.head(name) is None:
-            if not self._conditional:
-                return request(False)
-            try:
-                return request(True)
-            except DestinationError as error:
-                problem = error
-            if problem.code in _UNCONDITIONAL:
-                answer = request(False)
-                self._conditional = False
-                return answer
-            if problem.code not in ("412", "PreconditionFailed"):
-                raise problem
-        raise DestinationExistsError("there is something of this name already", target=target)
 
     def _list(self, names: set[str]) -> dict[str, Stored]:
         return {

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_taskdl.backoff import full_jitter, parse_retry_after
-from airflow_provider_taskdl.exceptions import DestinationError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
 from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from airflow_provider_taskdl.transfer.sinks.base import Stored
 from airflow_provider_taskdl.transfer.sinks.s3_line import Line, StaleConnection, line_like
 
 log = logging.getLogger(__name__)
 
+# Besides the plain answer "there is none"; a HEAD has no body that could say more.
+MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+# How stores refuse a condition that they do not know, and clients a parameter.
+_UNCONDITIONAL = frozenset({"501", "NotImplemented", "InvalidArgument", "InvalidRequest", "ParamValidationError"})
 # What the client would be told as well.
 _FINAL = frozenset({"NoSuchUpload", "NoSuchBucket", "PreconditionFailed", "ConditionalRequestConflict"})
 _MAX_WAIT = 60.0
@@ -53,6 +57,7 @@ class S3Requests:
         self._client, self._bucket, self._tries = client, bucket, tries or Tries()
         self._line: Line | None = line_like(client)
         self._proved = False
+        self._conditional = True
 
     def call(self, operation: str, **params: Any) -> Any:
         """Call the client.
@@ -95,6 +100,46 @@ class S3Requests:
         else:
             return
         raise problem
+
+    def head(self, key: str) -> Stored | None:
+        """Return what the store says of one object, or ``None``.
+
+        :raises DestinationError: The store refused.
+        """
+        try:
+            answer = self.call("head_object", Key=key)
+        except DestinationError as error:
+            if error.code in MISSING:
+                return None
+            raise
+        return stored_as(int(answer["ContentLength"]), answer.get("ETag"))
+
+    def publish(self, key: str, replace: bool, request: Callable[[bool], Any]) -> Any:
+        """Send the request that gives an object its name.
+
+        :param key: The object.
+        :param replace: Whether one that is there may be replaced.
+        :param request: Sends it; told whether to add the condition that there is none.
+        :raises DestinationExistsError: There is one, and it may not.
+        :raises DestinationError: The store refused.
+        """
+        if replace:
+            return request(False)
+        # Asked as well as demanded: some stores take the condition without a word and pay it no heed.
+        if self.head(key) is None:
+            if not self._conditional:
+                return request(False)
+            try:
+                return request(True)
+            except DestinationError as error:
+                problem = error
+            if problem.code in _UNCONDITIONAL:
+                answer = request(False)
+                self._conditional = False
+                return answer
+            if problem.code not in ("412", "PreconditionFailed"):
+                raise problem
+        raise DestinationExistsError("there is something of this name already", target=self.target(key))
 
     def target(self, key: str) -> str:
         """Return the address of an object, for people."""

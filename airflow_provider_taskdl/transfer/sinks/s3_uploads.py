@@ -20,11 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_taskdl.exceptions import DestinationError
 from airflow_provider_taskdl.transfer.sinks.base import OWN_FOLDER, Origin, Stored
-from airflow_provider_taskdl.transfer.sinks.s3_requests import S3Requests, stored_as
+from airflow_provider_taskdl.transfer.sinks.s3_requests import MISSING, S3Requests, stored_as
 
 MAX_PARTS = 10_000
-# Besides the plain answer "there is none"; a HEAD has no body that could say more.
-MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 # An object without a first byte.
 _EMPTY = frozenset({"416", "InvalidRange"})
 _FOLDER = f"{OWN_FOLDER}/uploads/"
@@ -95,7 +93,7 @@ class Uploads:
     """
 
     def __init__(self, requests: S3Requests, bucket: str, prefix: str) -> None:
-        self._requests, self._bucket, self._prefix = requests, bucket, prefix
+        self._requests, self._bucket, self.prefix = requests, bucket, prefix
         self._lock = threading.Lock()
         self._looked = False
         self._known: dict[str, set[str]] = {}  # a file's records
@@ -107,7 +105,7 @@ class Uploads:
 
         :raises DestinationError: The store refused.
         """
-        pages = self._requests.pages("list_objects_v2", Prefix=f"{self._prefix}{_FOLDER}")
+        pages = self._requests.pages("list_objects_v2", Prefix=f"{self.prefix}{_FOLDER}")
         places = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
         with self._lock:
             for place in places:
@@ -138,7 +136,7 @@ class Uploads:
 
         :raises DestinationError: The store refused.
         """
-        key, mark = self._prefix + name, uuid.uuid4().hex
+        key, mark = self.prefix + name, uuid.uuid4().hex
         upload_id = self._requests.call("create_multipart_upload", Key=key, Metadata={_MARK: mark})["UploadId"]
         place = f"{self._group(name)}-{mark}.json"
         upload = Upload(place, Record(
@@ -218,7 +216,7 @@ class Uploads:
             return tuple(self._known.get(self._group(name), ()))
 
     def _group(self, name: str) -> str:
-        return f"{self._prefix}{_FOLDER}{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return f"{self.prefix}{_FOLDER}{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
     def _examine(self, name: str, place: str) -> Upload | None:
         """Return the upload that a record speaks of, as it is now; ``None`` if the record says nothing of use.
@@ -235,7 +233,7 @@ class Uploads:
                 return None
             raise
         # One that was copied here along with the files speaks of another place's upload.
-        if (record.bucket, record.key) != (self._bucket, self._prefix + name):
+        if (record.bucket, record.key) != (self._bucket, self.prefix + name):
             return None
         upload, now = Upload(place, record), _now(answer)
         last = answer.get("LastModified", now)

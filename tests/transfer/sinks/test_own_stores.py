@@ -18,11 +18,13 @@ from airflow_provider_taskdl.exceptions import (
     TransferError,
 )
 from airflow_provider_taskdl.testing import Corrupt, Cut, Emulator, EmulatorServer, Status, Synthetic
-from airflow_provider_taskdl.transfer.sinks import async_store, azure, gcs, parted
+from airflow_provider_taskdl.transfer.sinks import async_store, azure_requests, gcs_requests, parted
 from airflow_provider_taskdl.transfer.sinks.async_store import Body
 from airflow_provider_taskdl.transfer.sinks.azure import AzureStore
+from airflow_provider_taskdl.transfer.sinks.azure_requests import AzureRequests
 from airflow_provider_taskdl.transfer.sinks.base import Origin
 from airflow_provider_taskdl.transfer.sinks.gcs import GcsStore
+from airflow_provider_taskdl.transfer.sinks.gcs_requests import GcsRequests
 from airflow_provider_taskdl.transfer.sinks.gcs_sink import GcsSink
 from airflow_provider_taskdl.transfer.stop import Cancelled
 from tests.transfer.harness import GoOn, Killed, job, killed, lists, split_finely
@@ -174,7 +176,7 @@ def test_a_job_that_is_cancelled_while_a_resumed_file_is_read_back_reads_no_furt
     emulator.clear_faults()
     monkeypatch.setattr(async_store, "_READ", LENGTH)
     store, reads = place.store(), 0
-    really = store._read
+    really = store.requests.read
 
     def read(name: str, *args: Any, **facts: Any) -> Any:
         nonlocal reads
@@ -183,7 +185,7 @@ def test_a_job_that_is_cancelled_while_a_resumed_file_is_read_back_reads_no_furt
             running.cancel()
         return really(name, *args, **facts)
 
-    monkeypatch.setattr(store, "_read", read)
+    monkeypatch.setattr(store.requests, "read", read)
     running = job(lists(server, task), store, **options)
     with pytest.raises(DownloadFailedError, match="cancelled"):
         running.run()
@@ -270,7 +272,7 @@ def test_a_small_object_that_is_replaced_while_it_is_read_is_the_one_or_the_othe
 
 
 def test_no_small_object_is_missed_or_too_long(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (azure, gcs):
+    for module in (azure_requests, gcs_requests):
         monkeypatch.setattr(module, "MAX_SMALL", 5)
     for name, data in {"empty": b"", "most": b"12345", "long": b"123456"}.items():
         place.put(name, data)
@@ -280,7 +282,7 @@ def test_no_small_object_is_missed_or_too_long(place: Place, monkeypatch: pytest
 
 def test_a_file_in_one_request_goes_out_as_it_lies_in_memory(google: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parted, "ONE_REQUEST", 4 * MIB)
-    monkeypatch.setattr(GcsStore, "upload", lambda *_, **__: {"size": 4 * MIB, "generation": "1"})
+    monkeypatch.setattr(GcsRequests, "upload", lambda *_, **__: {"size": 4 * MIB, "generation": "1"})
     sink = google.store().open("f", Origin(4 * MIB), part_size=4 * MIB, replace=True)
     sink.write(0, memoryview(bytes(4 * MIB)))
     tracemalloc.start()
@@ -324,12 +326,12 @@ def test_the_reason_of_google_for_a_refusal_is_told(google: Place, bucket: Googl
     ],
 )  # fmt: skip
 def test_what_googles_client_says_of_a_refusal_is_understood(error: Exception, code: str, said: str) -> None:
-    ours = GcsStore._as_error(error, "gs://b/f")
+    ours = GcsRequests._as_error(error, "gs://b/f")
     assert (ours.message, ours.code) == (f"the store refused{said}", code)
 
 
 def test_what_azure_does_not_say_of_anothers_blocks_is_told() -> None:
-    ours = AzureStore._as_error(Refused(400, "InvalidBlobOrBlock"), "abfs://c/f")
+    ours = AzureRequests._as_error(Refused(400, "InvalidBlobOrBlock"), "abfs://c/f")
     assert "another program has left unfinished blocks" in ours.message
     assert "Azure drops them after a week" in ours.message
 

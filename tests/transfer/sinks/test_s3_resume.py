@@ -208,7 +208,7 @@ def at_once(rig: Rig, *parts: range) -> list[Any]:
 def test_who_ends_first_does_not_hide_the_upload_of_another(rig: Rig) -> None:
     first, second = at_once(rig, range(11), range(4))
     first.commit()
-    first._store.settle(["f"])
+    first._uploads.settle("f")
     assert rig.uploads() == [f"{rig.prefix}/f"]
     second.abort(keep=True)  # killed
     rig.front.seen.clear()
@@ -248,7 +248,7 @@ def test_an_upload_of_a_process_that_lives_is_left_to_it(rig: Rig, origin: Origi
     rig.store.settle(["f"])
     write_parts(first, only=range(5, 11))
     first.commit()
-    first._store.settle(["f"])
+    first._uploads.settle("f")
     assert rig.content("f") == DATA
     assert rig.names() == {"f"}
     assert rig.uploads() == []
@@ -261,7 +261,7 @@ def test_where_a_file_is_there_an_upload_of_it_ends_when_nothing_comes_for_long(
     killed, other = at_once(rig, range(2), range(11))
     killed.abort(keep=True)
     other.commit()
-    other._store.settle(["f"])
+    other._uploads.settle("f")
     if quiet:
         monkeypatch.setattr(s3_uploads, "_QUIET", timedelta(minutes=-1))  # as if that time had passed
     rig.store = rig.new()
