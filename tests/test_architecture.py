@@ -93,6 +93,18 @@ def test_imports_run_downwards(path: Path) -> None:
             assert imported in allowed, f"{label(path)}:{line} imports {name}; {part} may import {sorted(allowed)}"
 
 
+def test_no_two_modules_import_each_other_not_even_for_types() -> None:
+    modules = {".".join((NAME, *path.relative_to(ROOT).with_suffix("").parts)): path for path in SOURCES}
+    below = {
+        module: {name if name in modules else name.rpartition(".")[0] for _, name in imports(path)} & modules.keys()
+        for module, path in modules.items()
+    }
+    while leaves := [module for module, others in below.items() if not others & below.keys()]:
+        for module in leaves:
+            del below[module]
+    assert not below, f"a circle goes through these, or they lead to one: {sorted(below)}"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=label)
 def test_lower_floors_know_no_framework(path: Path) -> None:
     part = part_of(path)
