@@ -53,6 +53,24 @@ class Decision:
     error: TaskApiError | None = None
 
 
+def why_no_links(api: TaskApi, remote_task_id: str) -> Steps[None]:
+    """Ask for the state of a task that has no links: whether it is over, and it is no use to wait for them.
+
+    :param api: The service's API.
+    :param remote_task_id: The task.
+    :raises TaskFailedError: It failed or expired. Whatever else the service says leaves things as they are.
+    """
+    call = api.get_status(remote_task_id)
+    if call is None:
+        return
+    try:
+        status: TaskStatus = yield replace(call, is_hint=True)
+    except TaskApiError as error:
+        log.info("The task has no links, and its state is not available: %s", error)
+        return
+    _check_not_over(status)
+
+
 def still(state: TaskState) -> str:
     """Return why a task in this state is not ready; for the log."""
     return f"the task is {state}"
@@ -150,9 +168,7 @@ class LinkWatch:
             self.refusals += 1
             return TaskState.UNKNOWN
         self.refusals, self.group = 0, status.group
-        if status.state in (TaskState.FAILED, TaskState.EXPIRED):
-            verb = "failed" if status.state is TaskState.FAILED else "has expired"
-            raise TaskFailedError(f"the task {verb} at the service{': ' + status.reason if status.reason else ''}")
+        _check_not_over(status)
         return status.state
 
     def _wait_out(self, error: TaskApiError) -> Decision:
@@ -168,3 +184,9 @@ class LinkWatch:
     def _spread(self, wait: float) -> float:
         # All who wait were told the same; they do not come back at the same moment.
         return wait + random.uniform(0.0, self.interval)
+
+
+def _check_not_over(status: TaskStatus) -> None:
+    if status.state in (TaskState.FAILED, TaskState.EXPIRED):
+        verb = "failed" if status.state is TaskState.FAILED else "has expired"
+        raise TaskFailedError(f"the task {verb} at the service{': ' + status.reason if status.reason else ''}")

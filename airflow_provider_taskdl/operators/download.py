@@ -49,11 +49,11 @@ class DownloadToObjectStorageOperator(BaseOperator):
     :param destination: Directory to write to: a URL of ``ObjectStoragePath`` (with its own connection as
         ``s3://conn_id@bucket/prefix``), such a path, or a local path. Templated.
     :param file_pattern: Shell pattern, or several, for the names that are wanted, which are also all that the manifest
-        lists. Templated.
+        lists. Templated; a list that became text is understood.
     :param overwrite: ``"verified"`` keeps what a manifest proves to be the same file and fetches the rest anew,
         ``"always"`` fetches all, ``"never"`` fails before any byte moves if a name is taken. Templated.
-    :param expected_files: How many files there must be, or the names that must be among them; of the whole task, with
-        a ``shard`` as well. Templated.
+    :param expected_files: How many files there must be that match ``file_pattern``, or the names that must be among
+        them; of the whole task, with a ``shard`` as well. Templated; a list that became text is understood.
     :param on_error: ``"collect"`` fetches what can be fetched and then fails with all reasons, ``"fail_fast"`` stops at
         the first. Templated.
     :param concurrency: Connections to the file host, over all files.
@@ -275,7 +275,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
     def _make_job(self, context: Context, hook: TaskApiHook, destination: Destination) -> DownloadJob:
         from airflow_provider_taskdl.operators.checkpoint import checkpoint_for
         from airflow_provider_taskdl.operators.job import make_job
-        from airflow_provider_taskdl.operators.parameters import count_or_names, shard_of
+        from airflow_provider_taskdl.operators.parameters import count_or_names, patterns, shard_of
         from airflow_provider_taskdl.transfer.checkpoint import StoreCheckpoint
 
         shard = shard_of(self.shard)
@@ -284,7 +284,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
             self.remote_task_id,
             destination,
             go_on=self._stop_if_killed,
-            pattern=self.file_pattern,
+            pattern=patterns(self.file_pattern),
             expected=count_or_names(self.expected_files),
             overwrite=self.overwrite,
             on_error=self.on_error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from airflow_provider_taskdl.apis.readiness import why_no_links
 from airflow_provider_taskdl.hooks.base import TaskApiHook
 from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.operators.destination import Destination
@@ -33,6 +34,8 @@ def make_job(
 
     def list_files() -> FileListing:
         listing = hook.list_files(remote_task_id)
+        if access.extras.check_status and not any(file.link for file in listing.files):
+            hook.run_steps(why_no_links(hook.api, remote_task_id))
         go_on()
         return listing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -15,16 +16,26 @@ _PAIR = re.compile(r"\s*[\[(]?\s*(\d+)\s*,\s*(\d+)\s*[\])]?\s*", re.ASCII)
 def count_or_names(value: int | str | Collection[str] | None) -> int | Collection[str] | None:
     """Return ``expected_files``: a number, names, or nothing.
 
-    :param value: That, or a number as text, or one name.
+    :param value: That, also as text, or one name.
     :raises ConnectionConfigError: It is neither a number nor names.
     """
     if isinstance(value, str) and value.strip():
-        return int(value) if value.strip().isdecimal() else [value]
+        if value.strip().isdecimal():
+            return int(value)
+        return [value] if (names := _listed(value)) is None else names
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(name, str) for name in value):
         return value
     raise ConnectionConfigError(f"expected_files must be a number or names, not {value!r}")
+
+
+def patterns(value: str | Sequence[str] | None) -> str | Sequence[str] | None:
+    """Return ``file_pattern``: one pattern, or several.
+
+    :param value: That, also a list as text.
+    """
+    return value if not isinstance(value, str) or (several := _listed(value)) is None else several
 
 
 def shard_of(value: Sequence[int | str] | str | None) -> Shard | None:
@@ -67,3 +78,12 @@ def _whole_number(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value, re.ASCII):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _listed(text: str) -> list[str] | None:
+    """Return the words of a list that a template has made text of."""
+    try:
+        found = ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return list(found) if isinstance(found, list | tuple) and all(isinstance(one, str) for one in found) else None

@@ -55,7 +55,7 @@ def choose(
 
     :param listing: The task's files.
     :param pattern: Shell pattern, or several, that a file's name must match; all files without one.
-    :param expected: How many files there must be, or the names that must be among them.
+    :param expected: How many files there must then be, or the names that must be among them.
     :raises TaskNotReadyError: There is no file, one has no link, or fewer than expected are there.
     :raises UnsafeFileNameError: A name of the listing is no good.
     :raises ConnectionConfigError: No file matches ``pattern``.
@@ -63,20 +63,23 @@ def choose(
     """
     task = listing.remote_task_id
     if not listing.is_ready:
-        raise TaskNotReadyError("the task has no links yet; wait for them with DownloadLinkSensor or "
-                                "wait_for_link=True", remote_task_id=task)  # fmt: skip
+        linked = sum(file.link is not None for file in listing.files)
+        lack = f"only {linked} of the task's {len(listing.files)} files have a link" if linked else (
+            "the task has no links yet")  # fmt: skip
+        raise TaskNotReadyError(f"{lack}; wait for them with DownloadLinkSensor or wait_for_link=True",
+                                remote_task_id=task)  # fmt: skip
     check_names(file.name for file in listing.files)
     patterns = [pattern] if isinstance(pattern, str) else pattern
     files = tuple(f for f in listing.files if patterns is None or any(fnmatchcase(f.name, p) for p in patterns))
     if not files:
         names = ", ".join(file.name for file in listing.files[:10])
         raise ConnectionConfigError(f"no file of the task matches {pattern!r}; it has {names}", remote_task_id=task)
+    there = f"the task has {len(files)} files" + ("" if patterns is None else f" that match {pattern!r}")
     if isinstance(expected, int):
         if len(files) < expected:
-            raise TaskNotReadyError(f"the task has {len(files)} files, {expected} are expected", remote_task_id=task)
+            raise TaskNotReadyError(f"{there}, {expected} are expected", remote_task_id=task)
         if len(files) > expected:
-            raise IntegrityError(f"the task has {len(files)} files, only {expected} are expected",
-                                 remote_task_id=task, retryable=False)  # fmt: skip
+            raise IntegrityError(f"{there}, only {expected} are expected", remote_task_id=task, retryable=False)
     elif expected is not None and (missing := sorted(set(expected) - {file.name for file in files})):
         raise TaskNotReadyError(f"expected files are missing: {', '.join(missing[:10])}", remote_task_id=task)
     return files

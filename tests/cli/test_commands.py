@@ -118,6 +118,14 @@ class TestGet:
         assert (said.code, said.out) == (1, "")
         assert said.err.startswith("TaskNotReadyError: the task has no links yet")
 
+    def test_files_of_a_task_that_failed_will_never_be_there(
+        self, command: Command, taskdl_emulator: Emulator, tmp_path: Path
+    ) -> None:
+        task = taskdl_emulator.eo_task({"a": b"1"}, ends="failed", reason="no scene")
+        said = command("get", EO, task.id, str(tmp_path))
+        assert (said.code, said.out) == (3, "")
+        assert said.err.startswith("TaskFailedError: the task failed at the service: ")
+
     @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_stopped_it_leaves_nothing_half_and_the_same_command_goes_on(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_taskdl.exceptions import DownloadFailedError, TaskDownloadError
 from airflow_provider_taskdl.hooks.base import TaskApiHook
+from airflow_provider_taskdl.listing import FileListing
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.testing import Body, Corrupt, Cut, DeclareSize, Drip, Emulator, Fault, Hide, Status
 from tests.airflow_versions import since
@@ -130,6 +132,63 @@ def test_an_error_is_retried_exactly_if_a_retry_can_help(
     assert cause.remote_task_id == task.id
     assert not (tmp_path / "_taskdl" / f"{task.id}.json").exists()
     assert taskdl_emulator.count() > 0
+
+
+@pytest.mark.parametrize("conn_id", ["eo_analysis_default", "baidu_bls_default"])
+@pytest.mark.parametrize(("ends", "words"), [("failed", "no scene"), ("expired", "has expired")])
+def test_a_task_that_is_over_is_not_waited_for(
+    taskdl_emulator: Emulator, tmp_path: Path, conn_id: str, ends: Any, words: str
+) -> None:
+    course: dict[str, Any] = {"ends": ends, "reason": "no scene" if ends == "failed" else None}
+    is_bls = conn_id == "baidu_bls_default"
+    task = taskdl_emulator.bls_task(b"1", **course) if is_bls else taskdl_emulator.eo_task({"a": b"1"}, **course)
+    kind, cause = _result(_operator(tmp_path, task.id, conn_id=conn_id))
+    assert (kind, type(cause).__name__, cause.remote_task_id) == ("failed", "TaskFailedError", task.id)
+    assert words in str(cause)
+
+
+@pytest.mark.parametrize(("extra", "fault"), [({"check_status": False}, None), ({}, Status(404)), ({}, Body())])
+def test_where_no_state_is_known_a_task_without_links_may_still_get_some(
+    taskdl_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any],
+    fault: Fault | None,
+) -> None:  # fmt: skip
+    connection = {**json.loads(os.environ["AIRFLOW_CONN_EO_ANALYSIS_DEFAULT"]), "extra": json.dumps(extra)}
+    monkeypatch.setenv("AIRFLOW_CONN_EO_ANALYSIS_DEFAULT", json.dumps(connection))
+    task = taskdl_emulator.eo_task({"a": b"1"}, ends="failed")
+    if fault is not None:
+        taskdl_emulator.fault("eo.status", fault)
+    kind, cause = _result(_operator(tmp_path, task.id))
+    assert (kind, type(cause).__name__) == ("retry", "TaskNotReadyError")
+    assert taskdl_emulator.count("eo.status") == (fault is not None)
+
+
+def test_a_task_that_expires_on_the_way_ends_the_download_at_once(
+    taskdl_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = taskdl_emulator.eo_task({"a": b"1", "b": b"2"})
+    really = TaskApiHook.list_files
+
+    def last_time(hook: TaskApiHook, remote_task_id: str) -> FileListing:
+        listing = really(hook, remote_task_id)
+        task.finish("expired")
+        return listing
+
+    monkeypatch.setattr(TaskApiHook, "list_files", last_time)
+    kind, cause = _result(_operator(tmp_path, task.id, concurrency=1))
+    assert (kind, {type(error).__name__ for error in cause.errors}) == ("failed", {"TaskFailedError"})
+    assert taskdl_emulator.count("eo.link") == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"file_pattern": "['b.*', '*.pdf']", "expected_files": 2}, {"expected_files": "['a.pdf', 'b.tif']"},
+     {"file_pattern": '["b.*", "a.pdf"]', "expected_files": '["a.pdf"]'}],
+)  # fmt: skip
+def test_a_list_that_a_template_made_text_of_is_a_list(
+    taskdl_emulator: Emulator, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    task = taskdl_emulator.eo_task(FILES)
+    assert len(run(_operator(tmp_path, task.id, **settings), make_context())) >= 2
 
 
 def test_a_link_into_the_private_network_is_refused_for_good(taskdl_emulator: Emulator, tmp_path: Path) -> None:

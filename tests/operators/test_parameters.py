@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
 from airflow_provider_taskdl.operators.download import shards
-from airflow_provider_taskdl.operators.parameters import shard_count, shard_of
+from airflow_provider_taskdl.operators.parameters import count_or_names, patterns, shard_count, shard_of
 from airflow_provider_taskdl.transfer.shard import Shard
 
 
@@ -70,3 +70,17 @@ def test_shards_are_pairs_that_json_keeps() -> None:
 def test_there_is_at_least_one_shard(count: Any) -> None:
     with pytest.raises(ConnectionConfigError, match="at least one shard"):
         shards(count)
+
+
+@pytest.mark.parametrize("value", [["a.tif", "[1].tif"], str(["a.tif", "[1].tif"]), json.dumps(["a.tif", "[1].tif"])])
+def test_names_and_patterns_are_the_same_however_they_came(value: Any) -> None:
+    assert count_or_names(value) == patterns(value) == ["a.tif", "[1].tif"]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "[ab].tif", "[1, 2]", "(1).tif", "[", "{'a'}", "{[]: 1}", "[" * 10_000])
+def test_one_name_is_no_list_whatever_it_looks_like(name: str) -> None:
+    assert (count_or_names(name), patterns(name)) == ([name], name)
+
+
+def test_an_empty_list_that_became_text_expects_nothing() -> None:
+    assert (count_or_names("[]"), patterns("[]")) == ([], [])

@@ -75,9 +75,13 @@ class TestChoose:
         with pytest.raises(TaskNotReadyError, match=r"missing: log\.json"):
             choose(task(), pattern="*.tif", expected=["log.json"])
 
-    @pytest.mark.parametrize("files", [(), (remote("http://h/a", "a"), RemoteFile("b", None))])
-    def test_a_task_without_all_links_is_not_ready(self, files: tuple[RemoteFile, ...]) -> None:
-        with pytest.raises(TaskNotReadyError, match="no links yet"):
+    @pytest.mark.parametrize(
+        ("files", "words"),
+        [((), "no links yet"), ((RemoteFile("b", None),), "no links yet"),
+         ((remote("http://h/a", "a"), RemoteFile("b", None)), "only 1 of the task's 2 files have a link")],
+    )  # fmt: skip
+    def test_a_task_without_all_links_is_not_ready(self, files: tuple[RemoteFile, ...], words: str) -> None:
+        with pytest.raises(TaskNotReadyError, match=words):
             choose(listing(*files))
 
     @pytest.mark.parametrize("names", [("a", "../b"), ("a", "a")])
