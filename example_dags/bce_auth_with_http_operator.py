@@ -1,4 +1,4 @@
-"""Any other API of Baidu AI Cloud: its signature for Airflow's own HTTP hook, operator and sensor.
+"""Any other API of Baidu AI Cloud: its signature for Airflow's own HTTP hook and operator.
 
 Here it lists a project's export tasks, whatever their state.
 
@@ -29,6 +29,7 @@ def bce_auth_with_http_operator() -> None:
         task_id="list_exports",
         http_conn_id="bce_http",
         auth_type=BceAuth,
+        deferrable=False,  # the triggerer's HTTP library takes no signature but a name and a password
         method="POST",
         endpoint="/v2/logstore/download/list",
         headers={"Content-Type": "application/json"},

@@ -130,7 +130,8 @@ class TaskApi(ABC):
             try:
                 call.read(answer)
             except TaskApiError as error:
-                if not isinstance(error, TaskNotFoundError) and error.code not in codes:
+                is_refused = isinstance(error, AuthenticationError)
+                if is_refused or not (isinstance(error, TaskNotFoundError) or error.code in codes):
                     raise
 
         return Call(call.method, call.path, read, query=call.query, body=call.body)

@@ -60,4 +60,13 @@ class EnvelopeApi(TaskApi):
         if code is not None and self._says_not_found(code, message or ""):
             text = f"{self.service} does not know this task: {message or 'not found'}"
             raise TaskNotFoundError(text, code=str(code))
-        raise_for_status(answer, self.service, code=str(code), message=message, status=code)
+        status = answer.status if _http_knows_better(answer.status, code) else code
+        raise_for_status(answer, self.service, code=str(code), message=message, status=status)
+
+
+def _http_knows_better(http: int, code: int | None) -> bool:
+    # A gateway tells of refused credentials by HTTP alone; a code that is none of HTTP's says nothing of the weather.
+    if http in (401, 403, 407):
+        return True
+    is_weather = http in (408, 425, 429) or http >= 500
+    return is_weather and not (code is not None and 400 <= code < 600)

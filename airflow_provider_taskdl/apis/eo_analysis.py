@@ -208,12 +208,12 @@ class EoAnalysisApi(EnvelopeApi):
         return self._probe_by(self.list_files("0"), "400")
 
     def _file(self, url: _Url) -> RemoteFile:
-        if not url.file_name:
-            raise MalformedResponseError(f"{self.service} listed a file without a name")
         address = url.download_url.get_secret_value() if url.download_url else ""
-        return RemoteFile(
-            url.file_name, Link(address, time_or_none(url.expires_at)) if address.strip() else None, url.file_size
-        )
+        if not address.strip():
+            return RemoteFile(url.file_name or "", None, url.file_size)
+        if not url.file_name:
+            raise MalformedResponseError(f"{self.service} gave a link without a file name")
+        return RemoteFile(url.file_name, Link(address, time_or_none(url.expires_at)), url.file_size)
 
 
 def _state(value: int | str | None) -> TaskState:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Generator, Iterable, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import httpx
 import requests
@@ -18,6 +20,9 @@ class HeaderAuth(NeverPickled, httpx.Auth, requests.auth.AuthBase):
 
     Given as ``auth=`` to an ``httpx`` client or request, to a ``requests`` session or request, or as ``auth_type=``
     to Airflow's ``HttpHook``.
+
+    Where requests follows a redirect to another host, the fields stay behind. httpx has no place for that: with
+    ``follow_redirects=True`` it takes all but ``Authorization`` along, so leave that off, as it is by default.
     """
 
     @abstractmethod
@@ -29,13 +34,15 @@ class HeaderAuth(NeverPickled, httpx.Auth, requests.auth.AuthBase):
         url = str(request.url)
         if (sent := _spaces_as_percent(url)) != url:
             request.url = httpx.URL(sent)
-        request.headers.update(self.headers_for(request.method, sent))
+        request.headers.update(self.headers_for(request.method, _at(sent, request.headers.get("host"))))
         yield request
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Authenticate a request of requests."""
         request.url = _spaces_as_percent(request.url or "")
-        request.headers.update(self.headers_for(request.method or "GET", request.url))
+        fields = self.headers_for(request.method or "GET", _at(request.url, request.headers.get("host")))
+        request.headers.update(fields)
+        request.register_hook("response", partial(_leave_behind, fields))  # type: ignore[no-untyped-call]
         return request
 
 
@@ -43,3 +50,20 @@ def _spaces_as_percent(url: str) -> str:
     # Both libraries write a space in a parameter as "+", which a signing server may read as a plus sign.
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query=parts.query.replace("+", "%20"))) if "+" in parts.query else url
+
+
+def _at(url: str, host: str | None) -> str:
+    """Return the URL as the server sees it, which a ``Host`` field of one's own may send elsewhere (a tunnel)."""
+    return urlunsplit(urlsplit(url)._replace(netloc=host)) if host else url
+
+
+def _leave_behind(fields: Iterable[str], response: requests.Response, **_: Any) -> None:
+    """Take fields out of a request that is going to be sent on to another place."""
+    if response.is_redirect and _origin(urljoin(response.url, response.headers["location"])) != _origin(response.url):
+        for name in fields:
+            response.request.headers.pop(name, None)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower()

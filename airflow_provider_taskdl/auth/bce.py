@@ -77,6 +77,8 @@ class BceAuth(HeaderAuth):
 
         HttpOperator(http_conn_id="my_bce_service", auth_type=BceAuth, ...)  # Login = AK, Password = SK
 
+    Not with ``deferrable=True``: what asks in the triggerer, aiohttp, takes a name and a password only.
+
     :param access_key_id: Access Key ID.
     :param secret_access_key: Secret Access Key.
     :param security_token: Session token of temporary (STS) credentials.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):  # a name may hold what the terminal's encoding does not know
+        out.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(sys.stderr):  # what Airflow says nevertheless, it says to the one it finds when imported
             code = _command(options.command)(options, out.write)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
+from weakref import WeakKeyDictionary, finalize
 
 import httpx
 from airflow.providers.common.compat.connection import get_async_connection
@@ -31,7 +31,7 @@ from airflow_provider_taskdl.hooks.failures import without_answer
 from airflow_provider_taskdl.hooks.metrics import count_request
 from airflow_provider_taskdl.hooks.pace import Pace, pace_of
 from airflow_provider_taskdl.hooks.settings import ConnectionExtras, is_loopback, read_extras
-from airflow_provider_taskdl.listing import FileListing, TaskState, TaskStatus
+from airflow_provider_taskdl.listing import FileListing, TaskState
 from airflow_provider_taskdl.redaction import NeverPickled
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         self.unknown_extras: list[str] = []
         self.remarks: list[str] = []
         self._exchange = Exchange()
+        self._clients_of: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClients] = WeakKeyDictionary()
 
     @abstractmethod
     def make_access(self, connection: Connection, extras: Any) -> Access:
@@ -108,7 +109,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         return self.run(self.api.list_files(remote_task_id))
 
     async def alist_files(self, remote_task_id: str) -> FileListing:
-        """Async twin of :meth:`list_files`."""
+        """Async twin of :meth:`list_files`; end with :meth:`aclose`, on the same event loop."""
         return await self.arun(self.api.list_files(remote_task_id))
 
     def get_state(self, remote_task_id: str) -> TaskState:
@@ -123,8 +124,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     async def aget_state(self, remote_task_id: str) -> TaskState:
         """Async twin of :meth:`get_state`."""
         call = self.api.get_status(remote_task_id)
-        status = TaskStatus(TaskState.UNKNOWN) if call is None else await self.arun(call)
-        return status.state
+        return TaskState.UNKNOWN if call is None else (await self.arun(call)).state
 
     def test_connection(self) -> tuple[bool, str]:
         """Tell whether the service accepts the credentials, without changing anything there.
@@ -225,8 +225,8 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
             self._end_client()
 
     async def aclose(self) -> None:
-        """Close the async clients, if there are any."""
-        if clients := vars(self).pop("_async_clients", None):
+        """Close the async clients of this event loop, if there are any."""
+        if clients := self._clients_of.pop(asyncio.get_running_loop(), None):
             await clients.aclose()
 
     @cached_property
@@ -237,24 +237,23 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     def _client(self) -> httpx.Client:
         client = make_client(httpx.Client, **self._client_settings())
         # Nobody closes the hook of `SomeHook("conn").list_files(…)`: its connections end with it.
-        self._end_client = weakref.finalize(self, client.close)
+        self._end_client = finalize(self, client.close)
         return client
 
-    @cached_property
+    @property
     def _async_clients(self) -> AsyncClients:
-        limits = httpx.Limits(keepalive_expiry=IDLE_SECONDS)
-        return AsyncClients(lambda: make_client(httpx.AsyncClient, limits=limits, **self._client_settings()))
+        loop = asyncio.get_running_loop()  # to which their connections belong
+        if loop not in self._clients_of:
+            settings = {**self._client_settings(), "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS)}
+            self._clients_of[loop] = AsyncClients(partial(make_client, httpx.AsyncClient, **settings))
+        return self._clients_of[loop]
 
     def _client_settings(self) -> dict[str, Any]:
         access = self.access
         return {
-            "auth": access.auth,
-            "verify": access.tls,
-            "proxy": access.proxy,
-            "timeout": access.extras.timeout,
-            "follow_redirects": False,
-            "headers": {"User-Agent": "airflow-provider-taskdl", **ACCEPTED},
-        }
+            "auth": access.auth, "verify": access.tls, "proxy": access.proxy, "timeout": access.extras.timeout,
+            "follow_redirects": False, "headers": {"User-Agent": "airflow-provider-taskdl", **ACCEPTED},
+        }  # fmt: skip
 
     def _request(self, call: Call[Any]) -> dict[str, Any]:
         query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
@@ -277,7 +276,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         except Exception:  # noqa: BLE001 - whatever it is, there is something else to tell of
             return False
         # Async clients would send the old credentials to the new address; who uses them makes a new hook.
-        if "_async_clients" in vars(self) or facts_of(connection) == facts_of(self.connection):
+        if self._clients_of or facts_of(connection) == facts_of(self.connection):
             return False
         self.log.info("Connection %s was changed meanwhile; going on with what it says now", self.conn_id)
         self.close()

@@ -25,7 +25,8 @@ class ConnectionExtras(NeverPickled, BaseModel):
 
     :param timeout: Seconds for one network operation (connecting, or waiting for the next bytes); never a total.
     :param verify: Check certificates: yes, no, or against the CA bundle at this path.
-    :param proxy: URL of a proxy for the API and the links; without it the environment's ``HTTPS_PROXY`` holds.
+    :param proxy: URL of a proxy (``http://``) for the API and the links; without it the environment's ``HTTPS_PROXY``
+        holds.
     :param allowed_link_hosts: Host names (``*.`` for a name and all below it), addresses and networks that links may
         point to although they are not public.
     :param check_status: Ask for a task's state before its links.
@@ -73,8 +74,9 @@ class ConnectionExtras(NeverPickled, BaseModel):
     @field_validator("proxy")
     @classmethod
     def _is_proxy_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _is_http_url(value.get_secret_value()):
-            raise ValueError("a proxy is a URL that starts with http:// or https://")
+        # One that is spoken to by TLS would serve the API alone, and the download fail after a wait of hours.
+        if value is not None and not (_is_http_url(url := value.get_secret_value()) and urlsplit(url).scheme == "http"):
+            raise ValueError("a proxy is a URL that starts with http://")
         return value
 
 
@@ -116,6 +118,8 @@ def base_url(host: str | None, port: int | None = None, *, default: str | None =
     text = (host or "").strip() or default
     if text is None:
         raise ConnectionConfigError("the connection needs a host: the API's base URL with its path prefix")
+    if _is_ipv6(text):  # as Airflow takes it out of a connection's URI
+        text = f"[{text}]"
     if "://" not in text:
         text = f"https://{text}"
     try:
@@ -152,7 +156,7 @@ def _is_host_or_network(entry: str) -> bool:
             return False
         return True
     name = entry.removeprefix("*.")
-    return bool(name) and not any(c in name for c in ":*@ ")
+    return bool(name) and not any(c in name for c in ":*@ []'\"")
 
 
 def require_field_text(what: str, text: str) -> None:
@@ -162,6 +166,14 @@ def require_field_text(what: str, text: str) -> None:
     """
     if not text.isascii() or not text.isprintable():
         raise ConnectionConfigError(f"{what} holds characters that no header field may hold")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

@@ -156,7 +156,7 @@ def _list(emulator: Emulator, fields: dict[str, Any]) -> Reply:
         return bce_error(400, "pageNo and pageSize are positive numbers")
     tasks = [
         task
-        for (service, _), task in emulator.tasks.items()
+        for (service, _), task in tuple(emulator.tasks.items())
         if service == "bls"
         and fields.get("project", "default") == task.request["project"]
         and fields.get("logStoreName", "") in task.request["logStoreName"]

@@ -75,7 +75,7 @@ def _list(emulator: Emulator, fields: dict[str, Any]) -> Reply:
         return _refusal(emulator, 400, "page and size are positive numbers")
     tasks = [
         task
-        for (service, _), task in emulator.tasks.items()
+        for (service, _), task in tuple(emulator.tasks.items())
         if service == "eo" and fields.get("taskName", "") in _name(task)
     ]
     tasks.sort(key=lambda task: task.created, reverse=True)

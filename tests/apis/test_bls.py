@@ -140,7 +140,20 @@ def test_an_answer_without_a_body_is_malformed(call: str, answer: Answer) -> Non
 
 
 @pytest.mark.parametrize("call", sorted(CALLS))
-@pytest.mark.parametrize("body", [b"<html>login</html>", b"[]", b"null", b'{"success": "maybe"}', b'{"result": 5}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>login</html>",
+        b"[]",
+        b"null",
+        b'{"success": "maybe"}',
+        b'{"result": 5}',
+        b"{}",
+        b'{"status": "ok"}',
+        b'{"error": "invalid_token"}',
+        b'{"message": "no Route matched"}',
+    ],
+)
 def test_what_is_not_this_api_is_malformed(call: str, body: bytes) -> None:
     with pytest.raises(MalformedResponseError):
         CALLS[call]().read(_answer(body, content_type="text/html"))

@@ -87,6 +87,12 @@ def test_one_empty_url_makes_the_listing_not_ready(url: str | None) -> None:
     assert not listing.is_ready
 
 
+@pytest.mark.parametrize("entry", [{}, {"fileName": None, "downloadUrl": None}, {"fileName": "", "downloadUrl": " "}])
+def test_an_entry_with_nothing_in_it_yet_is_not_ready(entry: dict[str, Any]) -> None:
+    listing = API.list_files("12345").read(_ok({**URLS, "downloadUrls": [FILES[0], entry]}))
+    assert [file.link is not None for file in listing.files] == [True, False]
+
+
 @pytest.mark.parametrize("name", [None, ""])
 def test_a_file_without_a_name_is_malformed_and_not_quoted(name: str | None) -> None:
     with pytest.raises(MalformedResponseError) as caught:
@@ -170,9 +176,28 @@ def test_the_code_in_the_body_decides_whatever_the_http_status(
 ) -> None:
     with pytest.raises(TaskDownloadError) as caught:
         CALLS[call]().read(_answer({"code": form(code), "message": "why", "data": None}, http_status))
-    assert type(caught.value) is kind
+    # A code that is none of HTTP's does not turn a failure of the service into one of the request.
+    assert type(caught.value) is (ServiceUnavailableError if (code, http_status) == (0, 500) else kind)
     assert caught.value.code == str(code)
     assert "why" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("http_status", "code", "kind"),
+    [
+        (401, 1001, AuthenticationError), (403, 10403, AuthenticationError), (403, 400, AuthenticationError),
+        (401, 500, AuthenticationError), (407, 400, AuthenticationError), (503, 14, ServiceUnavailableError),
+        (500, -1, ServiceUnavailableError), (429, 1, RateLimitedError), (408, 0, ServiceUnavailableError),
+        (503, 400, TaskApiError), (500, 401, AuthenticationError), (429, 500, ServiceUnavailableError),
+        (403, 404, TaskNotFoundError),
+    ],
+)  # fmt: skip
+def test_http_has_a_say_on_credentials_and_where_the_code_means_nothing(
+    http_status: int, code: int, kind: type[TaskDownloadError]
+) -> None:
+    with pytest.raises(TaskDownloadError) as caught:
+        API.list_files("12345").read(_answer({"code": code, "message": "why"}, http_status))
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -290,6 +315,9 @@ def test_the_probe_passes_where_the_credentials_do(answer: Answer) -> None:
         (_answer(b"", 400), TaskApiError),
         (_answer(b"", 404), MalformedResponseError),
         (_answer({"code": 500}), ServiceUnavailableError),
+        (_answer({"code": 400}, 401), AuthenticationError),
+        (_answer({"code": 400}, 403), AuthenticationError),
+        (_answer({"code": 1001}, 401), AuthenticationError),
     ],
 )
 def test_the_probe_fails_for_any_other_answer(answer: Answer, kind: type[TaskDownloadError]) -> None:

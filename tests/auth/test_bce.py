@@ -6,6 +6,7 @@ import json
 import pickle
 import random
 import warnings
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from urllib.parse import quote, urlsplit
 
@@ -322,3 +323,21 @@ def test_the_order_of_the_parameters_does_not_matter() -> None:
     pairs = [f"k{n}=v{n}" for n in range(12)]
     shuffled = random.Random(7).sample(pairs, len(pairs))
     assert canonical_request("GET", "/", "&".join(shuffled), {}) == canonical_request("GET", "/", "&".join(pairs), {})
+
+
+@pytest.mark.parametrize("library", ["httpx", "requests"])
+@pytest.mark.parametrize("host", ["bls-log.bj.baidubce.com", "bls-log.bj.baidubce.com:8443"])
+def test_a_host_field_of_ones_own_is_what_is_signed(library: str, host: str) -> None:
+    url, own = f"https://tunnel.internal:9443{LINK}", {"Host": host}
+    sent: Mapping[str, str]
+    if library == "httpx":
+        answer = httpx.MockTransport(lambda request: httpx.Response(200))
+        with httpx.Client(transport=answer, auth=BceAuth(AK, SK)) as client:
+            sent = client.get(url, headers=own).request.headers
+    else:
+        with requests_mock.Mocker() as mock:
+            mock.get(url)
+            sent = requests.get(url, auth=BceAuth(AK, SK), headers=own, timeout=1).request.headers
+    assert sent["Host"] == host
+    signed = sent["Authorization"]
+    assert signed == _recomputed("GET", f"https://{host}{LINK}", signed, sent["x-bce-date"])

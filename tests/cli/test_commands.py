@@ -126,6 +126,16 @@ class TestGet:
         assert (said.code, said.out) == (3, "")
         assert said.err.startswith("TaskFailedError: the task failed at the service: ")
 
+    @pytest.mark.parametrize("words", [["list"], ["get"]])
+    def test_a_name_that_the_terminal_cannot_write_is_written_otherwise(
+        self, taskdl_emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+    ) -> None:
+        monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+        task = taskdl_emulator.eo_task({"日本.tif": b"1", "z.tif": b"2"})
+        process = start(*words, EO, task.id, *([str(tmp_path)] if words == ["get"] else []))
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, "\\u65e5\\u672c.tif" in out, "z.tif" in out) == (0, True, True), err
+
     @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_stopped_it_leaves_nothing_half_and_the_same_command_goes_on(

@@ -103,6 +103,28 @@ def _json(body: Any, status: int = 200, **headers: str) -> Answer:
     return lambda request: httpx.Response(status, json=body, headers=headers)
 
 
+def test_a_hook_serves_one_event_loop_after_another(taskdl_emulator: Emulator) -> None:
+    task = taskdl_emulator.eo_task({"a": b"1"})
+    hook = EoAnalysisHook()
+
+    async def ask() -> bool:
+        try:
+            return (await hook.alist_files(task.id)).is_ready and (await hook.alist_files(task.id)).is_ready
+        finally:
+            await hook.aclose()
+
+    assert [asyncio.run(ask()) for _ in range(3)] == [True] * 3
+    hook.close()
+
+
+def test_clients_of_an_event_loop_that_is_over_are_not_used_again(connect: Callable[..., Any]) -> None:
+    hook = connect(EoAnalysisHook, _json({"code": 200, "data": None}))
+    for _ in range(3):  # nobody closes it
+        assert asyncio.run(hook.alist_files("1")).files == ()
+        gc.collect()
+    assert not hook._clients_of
+
+
 def _shown(error: BaseException) -> str:
     """Return all that anything can show of an error and of those it came from."""
     texts, seen = [], set()

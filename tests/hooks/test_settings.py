@@ -68,7 +68,7 @@ def test_an_extra_is_read_by_its_type(values: dict[str, Any], name: str, expecte
     assert getattr(_read(**values), name) == expected
 
 
-@pytest.mark.parametrize("url", ["http://proxy:3128", "https://user:pw@proxy.example", " HTTP://proxy "])
+@pytest.mark.parametrize("url", ["http://proxy:3128", "http://user:pw@proxy.example", " HTTP://proxy "])
 def test_a_proxy_is_kept_and_not_shown(url: str) -> None:
     extras = _read(proxy=url)
     assert extras.proxy.get_secret_value() == url.strip()
@@ -96,12 +96,14 @@ def test_a_proxy_is_kept_and_not_shown(url: str) -> None:
         (ConnectionExtras, {"check_status": "geheim"}),
         (ConnectionExtras, {"proxy": "geheim"}),
         (ConnectionExtras, {"proxy": "socks5://u:geheim@h"}),
+        (ConnectionExtras, {"proxy": "https://u:geheim@h"}),
         (ConnectionExtras, {"proxy": "http://"}),
         (ConnectionExtras, {"proxy": "http://u:geheim@[h"}),
         (ConnectionExtras, {"proxy": "http://u:geheim℀@h"}),
         (ConnectionExtras, {"proxy": "http://u:geheim@h:99999"}),
         (ConnectionExtras, {"allowed_link_hosts": ["h:80geheim"]}),
         (ConnectionExtras, {"allowed_link_hosts": ["u:geheim@h"]}),
+        (ConnectionExtras, {"allowed_link_hosts": '["geheim.b", "c.d"]'}),
         (ConnectionExtras, {"allowed_link_hosts": ["*."]}),
         (ConnectionExtras, {"allowed_link_hosts": ["*.*.geheim"]}),
         (ConnectionExtras, {"allowed_link_hosts": ["geheim/8"]}),
@@ -168,6 +170,8 @@ def test_an_empty_prefix_means_a_raw_token(values: dict[str, Any], name: str, pr
         ("h.example/p", 8443, "https://h.example:8443/p"),
         ("h.example:1", 8443, "https://h.example:1"),
         ("http://[2001:db8::1]/p", 81, "http://[2001:db8::1]:81/p"),
+        ("2001:db8::1", 8443, "https://[2001:db8::1]:8443"),
+        (" ::1 ", None, "https://[::1]"),
         (None, None, "https://default.example/d"),
         ("", None, "https://default.example/d"),
         ("  ", 81, "https://default.example:81/d"),
@@ -183,7 +187,7 @@ def test_a_host_is_https_unless_it_says_otherwise(host: str | None, port: int | 
         (None, None), ("", 80), ("ftp://h", None), ("file:///etc/passwd", None), ("https://", None), ("a" * 64, None),
         ("user@h", None), ("https://user:geheim@h", None), ("https://@h", None), ("h?x=geheim", None), ("h#x", None),
         ("[h", None), ("h:port", None), ("h:99999", None), ("h", 99999), ("h", -1), ("h:", 80), ("xn--", None),
-        ("h\x00", None), ("::1", None), ("a..b", None),
+        ("h\x00", None), ("::1::", None), ("::1/p", None), ("a..b", None),
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_a_configuration_error(host: str | None, port: int | None) -> None:
