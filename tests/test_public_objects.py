@@ -221,7 +221,7 @@ HARMLESS = frozenset(
     operators.download.DownloadToObjectStorageOperator operators.eo_analysis.EoCreateAnalysisTaskOperator
     operators.join.JoinManifestsOperator operators.links.DestinationLink
     sensors.download_link.DownloadLinkSensor transfer.connection.ConnectionBroken
-    transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
+    transfer.connection.CutLine transfer.connection.EndlessLines transfer.engine.Outcome transfer.file_transfer.Piece
     transfer.file_transfer.Surroundings transfer.host_rules.UnknownHost transfer.job.Result transfer.job.Totals
     transfer.manifest.Entry transfer.manifest.Manifest transfer.manifest.ShardManifest transfer.shard.Shard
     transfer.retry.RetryPolicy transfer.stop.Cancelled

@@ -293,7 +293,9 @@ class BlsApi(TaskApi):
             self._raise_refusal(answer)
         envelope = read_json(answer, _Envelope, self.service)
         if envelope.success is None and envelope.code is None and envelope.result is None:
-            raise MalformedResponseError(f"{self.service} answered HTTP {answer.status} with JSON that has not its form")
+            raise MalformedResponseError(
+                f"{self.service} answered HTTP {answer.status} with JSON that has not its form"
+            )
         if envelope.failed:
             self._raise_known(answer, envelope.code, envelope.message)
             status = _STATUS.get(envelope.code or "", 400)

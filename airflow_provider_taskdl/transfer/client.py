@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, urljoin
 
@@ -137,9 +138,10 @@ class LinkClient:
         self._rules, self._tls, self._timeout, self._proxy = rules, tls, timeout, proxy
         # Reentrant: a signal may close the client in the middle of anything.
         self._lock = threading.RLock()
-        self._idle: dict[_Key, list[Connection]] = {}
+        self._idle: deque[tuple[_Key, Connection]] = deque()  # the one that was used last comes last
         # With their sockets, which http.client forgets once the answer's end is to be the connection's.
         self._busy: dict[Connection, socket.socket | None] = {}
+        self._most_busy = 0
         self._closed = False
         # The environment is read once for each host: it is long, and there may be thousands of files.
         self._proxies: dict[tuple[str, str], str | None] = {}
@@ -173,7 +175,7 @@ class LinkClient:
         """Close every connection for good; threads that wait for one wake at once."""
         with self._lock:
             self._closed = True
-            idle = [connection for stack in self._idle.values() for connection in stack]
+            idle = [connection for _, connection in self._idle]
             sockets = [sock for sock in self._busy.values() if sock is not None]
             self._idle.clear()
         for connection in idle:
@@ -190,8 +192,11 @@ class LinkClient:
         with self._lock:
             self._busy.pop(connection, None)
             if reusable and not self._closed:
-                self._idle.setdefault(key, []).append(connection)
-                return
+                self._idle.append((key, connection))
+                # Idle are no more than were ever in use at once: many hosts must not leave one each.
+                if len(self._idle) <= self._most_busy:
+                    return
+                connection = self._idle.popleft()[1]
         connection.close()
 
     def _get_once(self, parts: SplitResult, url: str, headers: Mapping[str, str]) -> Response:
@@ -232,12 +237,13 @@ class LinkClient:
             if self._closed:
                 raise ConnectionBroken("the transfer was stopped")
             self._busy[connection] = sock
+            self._most_busy = max(self._most_busy, len(self._busy))
 
     def _take_idle(self, key: _Key) -> Connection | None:
         with self._lock:
-            stack = self._idle.get(key, [])
-            while stack:
-                if (connection := stack.pop()).is_quiet():
+            for entry in [entry for entry in reversed(self._idle) if entry[0] == key]:
+                self._idle.remove(entry)
+                if (connection := entry[1]).is_quiet():
                     return connection
                 connection.close()
         return None

@@ -75,6 +75,10 @@ class EndlessLines(http.client.HTTPException):
     """An answer's head, or another thing in it that is no body, went on and on."""
 
 
+class CutLine(http.client.HTTPException):
+    """The connection ended within a line."""
+
+
 class _Lines:
     """What an answer is read from; its lines come to an end.
 
@@ -89,6 +93,9 @@ class _Lines:
         self._left -= len(line)
         if self._left < 0:
             raise EndlessLines
+        if line and len(line) < limit and not line.endswith(b"\n"):
+            # Taken for whole, it could say anything: the first digit of a chunk's length ("0FA0") is the last chunk.
+            raise CutLine
         return line
 
     def __getattr__(self, name: str) -> Any:
@@ -105,6 +112,18 @@ class BoundedResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp: Any = _Lines(self.fp)
+
+    def begin(self) -> None:
+        """Read the head of the answer, and provisional ones before it (RFC 9110 §15.2): http.client skips 100 alone.
+
+        :raises http.client.HTTPException: It is none.
+        """
+        super().begin()
+        while 100 <= self.status < 200:
+            if self.status == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.BadStatusLine("101, which nobody asked for")
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
 
 
 class Connection(http.client.HTTPConnection):

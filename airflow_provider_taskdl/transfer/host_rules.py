@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
@@ -66,7 +67,9 @@ class HostRules:
             parts = urlsplit(url)
             parts.port  # noqa: B018 - raises for a port that is none
             _check_brackets(parts)
-            broken = any(char.isspace() for char in parts.netloc) or any(char < " " or char == "\x7f" for char in url)
+            # A host's name with anything else in it may hold the query, and would be looked up, and shown.
+            broken = "[" not in parts.netloc and not re.fullmatch(r"[\w.-]*", parts.hostname or "")
+            broken |= any(char.isspace() for char in parts.netloc) or any(char < " " or char == "\x7f" for char in url)
         except ValueError:
             broken = True
         if broken:  # raised out here: the error that was caught can quote what must not show

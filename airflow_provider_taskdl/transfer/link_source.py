@@ -29,12 +29,13 @@ class LinkSource:
     def __init__(self, listing: FileListing, list_files: Callable[[], FileListing], retry: RetryPolicy) -> None:
         self._list_files = list_files
         self._failures = SharedFailures(retry)
-        self._lacks = SharedFailures(retry)  # of those files alone that a listing had no link to
-        self._lacking: set[str] = set()
+        self._lacks = SharedFailures(retry)  # of those files alone that the last listing had no link to
         self._lock = threading.Lock()
         self._sizes = {file.name: file.size for file in listing.files}
+        self._files: dict[str, RemoteFile] = {}
+        self._links: dict[str, Link] = {}
         self.renewals = 0
-        self._take(listing)
+        self._lacking = self._take(listing)
 
     def current(self, name: str) -> Link:
         """Return a link to the file that is not about to end.
@@ -66,8 +67,9 @@ class LinkSource:
         :raises TransferError: As for :meth:`current`.
         """
         with self._lock:
-            link = self._links.get(name)
-            if link is None or link is refused:
+            if self._links.get(name) is refused:
+                del self._links[name]  # whatever comes of it, nobody is given this one again
+            if name not in self._links:
                 self._renew(name)
             return self._link(name)
 
@@ -79,9 +81,8 @@ class LinkSource:
         return life > 0 and link.expires_within(min(_MARGIN_SECONDS, life * _MARGIN_SHARE))
 
     def _renew(self, name: str) -> None:
-        lacked = name not in self._links
         self._failures.check()
-        if lacked:
+        if name in self._lacking:
             self._lacks.check()
         self.renewals += 1
         try:
@@ -90,19 +91,23 @@ class LinkSource:
             problem = self._failures.add(error)
         else:
             self._failures.clear()
-            self._take(listing)
-            if (lacking := self._sizes.keys() - self._links.keys()) != self._lacking:
+            if (lacking := self._take(listing)) != self._lacking:
                 self._lacking = lacking
                 self._lacks.clear()  # or one file that is gone for good would leave no patience to the others
-            if name in self._links:
+            if name not in lacking:
                 return
             problem = self._lacks.add(TaskNotReadyError("the service lists no link to this file now"))
         raise problem
 
-    def _take(self, listing: FileListing) -> None:
+    def _take(self, listing: FileListing) -> set[str]:
+        """Take the links of a listing, and return the names of the files to which it has none."""
         self._taken_at = datetime.now(timezone.utc)
-        self._files: dict[str, RemoteFile] = {file.name: file for file in listing.files}
-        self._links = {file.name: file.link for file in listing.files if file.link is not None}
+        fresh = {file.name: file.link for file in listing.files if file.link is not None}
+        # What it has no link to for the moment may have one that still holds.
+        held = {name: link for name, link in self._links.items() if not link.expires_within(0.0)}
+        self._files |= {file.name: file for file in listing.files}
+        self._links = held | fresh
+        return self._sizes.keys() - fresh.keys()
 
     def _link(self, name: str) -> Link:
         size, before = self._files[name].size, self._sizes.get(name)

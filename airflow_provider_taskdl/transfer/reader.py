@@ -18,7 +18,6 @@ from airflow_provider_taskdl.exceptions import (
     LinkRefusedError,
     SourceChangedError,
     TaskApiError,
-    TaskNotReadyError,
     TransferError,
 )
 from airflow_provider_taskdl.listing import Link
@@ -65,12 +64,12 @@ class RangeReader:
     ) -> None:
         self.source, self._links, self._client = source, links, client
         self._retry, self._cancelled = retry, cancelled
-        self.position, self.end = start, end
+        self.position, self.end, self._wanted_end = start, end, end
         self.retries = 0
         self._response: Response | None = None
         self._until: int | None = None  # the byte after the last one that this answer is to give
         self._to_skip = 0
-        self._failures = 0
+        self._failures = self._refusals = 0
         self._renewed = False
         self._scratch = memoryview(bytearray(0))
 
@@ -122,7 +121,7 @@ class RangeReader:
                 if size is not None and self.position + count > size:
                     raise IntegrityError(f"the file host sends more than the {size} bytes that were announced")
                 self.position += count
-                self._failures, self._renewed = 0, False
+                self._failures, self._refusals, self._renewed = 0, 0, False
                 return count
             elif self.position == self.source.size or (self.source.size is None and not self._to_skip):
                 return self._finish()
@@ -169,8 +168,9 @@ class RangeReader:
         if not self.position and self.end is None:
             return {}  # a file of no bytes has no range
         fields = {"Range": f"bytes={self.position}-{'' if self.end is None else self.end - 1}"}
-        if self.source.strong_etag is not None:
-            fields["If-Range"] = self.source.strong_etag
+        # One without quotes is no entity tag, by which the whole file would come (RFC 9110 §13.1.5).
+        if (tag := self.source.strong_etag) is not None and tag.startswith('"'):
+            fields["If-Range"] = tag
         return fields
 
     def _judge(self, response: Response, link: Link) -> None:
@@ -240,7 +240,8 @@ class RangeReader:
         code = _error_code(response.read_some(4096))
         status, shown = response.status, response.shown
         self.close()
-        if not self._renewed:
+        self._refusals += 1
+        if not self._renewed and self._refusals <= self._retry.failures:
             # Once per stretch: a refusal can have other reasons than age, and must not become a loop.
             self._renewed = True
             try:
@@ -248,6 +249,8 @@ class RangeReader:
             except TaskApiError as error:
                 self._renewed = False  # there was no fresh link to be refused
                 self._api_failed(error)
+            if not self.source.is_known:
+                self.end = self._wanted_end  # it was the link that was refused, and not the range
             return
         over = link.expires_at is not None and link.expires_at <= datetime.now(timezone.utc)
         aged = code in _EXPIRED_CODES or (over and (status in (401, 403, 410) or code in _VAGUE_CODES))
@@ -257,10 +260,7 @@ class RangeReader:
     def _api_failed(self, error: TaskApiError) -> None:
         if not error.retryable:
             raise error
-        if isinstance(error, TaskNotReadyError):
-            self._failed(f"no fresh link: {error.message}", error.retry_after)
-        else:  # how often the service may fail is for all files together to say
-            self._pause(error.retry_after or 0.0)
+        self._pause(error.retry_after or 0.0)  # how often the service may fail is for all files together to say
 
     def _failed(self, why: str, retry_after: float | None = None) -> None:
         """Count a failure and wait, or give up."""

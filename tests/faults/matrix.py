@@ -71,8 +71,9 @@ CONNECTION = [
         )
         for where, at in {"first": "0", "second": "1", "middle": "$mid", "last": "$last"}.items()
     ],
+    Row("103 before the head, once", (r"file raw text='HTTP/1.1 103 Early Hints\r\n\r\n' times=1",), requests=_MEND),
     Row("no HTTP, once", (r"file raw text='SSH-2.0-x\r\n' times=1",), requests=_MEND),
-    Row("no HTTP, always", (r"file raw text='\x00\x01\x02'",), _gives_up("BadStatusLine|connection"), _GIVE_UP),
+    Row("no HTTP, always", (r"file raw text='\x00\x01\x02'",), _gives_up("CutLine|connection"), _GIVE_UP),
     Row("silent before the head, once", ("file stall 30 times=1",), requests=_MEND, timeout=2.0),
     Row("silent in the middle, once", ("file stall 30 at=$mid times=1",), requests=_MEND, timeout=2.0),
     Row("silent in the middle, always", ("file stall 30 at=$mid",), _gives_up("in time"), (PARTS + 2, 3),
@@ -259,7 +260,8 @@ STATUSES = [
     ],
     *[Row(f"{status} once", (f"file status {status} times=1",), requests=(2, 2), listings=2) for status in (400, 416)],
     *[
-        Row(f"{status} always", (f"file status {status}",), Fails(LinkRefusedError, f"HTTP {status}"), (3, 2),
+        # With and without a range, by the old link and by a fresh one.
+        Row(f"{status} always", (f"file status {status}",), Fails(LinkRefusedError, f"HTTP {status}"), (4, 2),
             listings=3)
         for status in (400, 416)
     ],

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ssl
+import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from airflow_provider_taskdl.exceptions import TransferError, UnsafeLinkError
+from airflow_provider_taskdl.transfer.connection import ConnectionBroken
 from tests.canary import CANARY, assert_canary_free
 from tests.transfer.conftest import Certificate
 from tests.transfer.harness import body, get, link_client
-from tests.transfer.hosts import Host, Request, chunked, head, sends, whole
+from tests.transfer.hosts import Host, Request, Visit, chunked, head, sends, whole
 
 HELLO = whole(b"hello")
 
@@ -68,6 +71,55 @@ class TestWire:
             response = client.get(host.url(), {})
             assert response.readinto(memoryview(b"")) == 0
             assert body(response) == b"hello"
+
+
+class TestConnections:
+    @pytest.mark.parametrize("early", ["103 Early Hints", "102 Processing", "100 Continue"])
+    def test_a_provisional_answer_is_not_the_answer(self, early: str) -> None:
+        def answer(visit: Visit) -> None:
+            visit.send(head(early, Link="</x>; rel=preload"))
+            time.sleep(0.05)
+            visit.send(head(early) + whole(f"for {visit.request.target}".encode()))
+
+        with Host(answer) as host, link_client() as client:
+            assert [body(client.get(host.url(target), {})) for target in ("/a", "/b")] == [b"for /a", b"for /b"]
+        assert host.connections == 1
+
+    def test_another_protocol_is_no_answer(self) -> None:
+        with Host(head("101 Switching Protocols") + HELLO) as host, pytest.raises(ConnectionBroken):
+            get(host.url())
+
+    @pytest.mark.parametrize("cut", [b"0005\r\nhello\r\n0", b"5\r\nhello\r\n0", b"5\r\nhello\r\n"])
+    def test_a_connection_that_ends_within_a_line_has_not_told_the_end(self, cut: bytes) -> None:
+        answer = sends(head(Transfer_Encoding="chunked") + cut, "close")
+        with Host(answer) as host, link_client() as client:
+            response = client.get(host.url(), {})
+            view = memoryview(bytearray(100))
+            with pytest.raises(ConnectionBroken):  # noqa: PT012 - how much comes before is the library's affair
+                while response.readinto(view):
+                    pass
+            response.close()
+
+    def test_many_hosts_leave_no_more_connections_than_were_ever_in_use_at_once(self) -> None:
+        with ExitStack() as hosts, link_client() as client:
+            urls = [hosts.enter_context(Host(HELLO)).url() for _ in range(9)]
+            for url in urls:
+                assert body(client.get(url, {})) == b"hello"
+            assert len(client._idle) == 1
+            for response in [client.get(url, {}) for url in urls[:3]]:
+                body(response)
+            for url in urls:
+                body(client.get(url, {}))
+            assert len(client._idle) == 3
+
+    def test_what_is_used_again_is_the_connection_that_was_used_last(self) -> None:
+        with Host(HELLO) as host, Host(HELLO) as other, link_client() as client:
+            for response in [client.get(url, {}) for url in (host.url(), other.url())]:
+                body(response)
+            for _ in range(3):
+                body(client.get(host.url(), {}))
+                body(client.get(other.url(), {}))
+        assert (host.connections, other.connections) == (1, 1)
 
 
 class TestRedirects:

@@ -153,7 +153,8 @@ def test_a_name_that_only_the_proxy_knows_is_left_to_it(monkeypatch: pytest.Monk
         ("http://h]/f", "no URL"), ("http://u@[h]/f", "no URL"), ("http://u@[::1]/f", "user name"),
         ("http://a b/f", "no URL"), ("http://a\u2003b/f", "no URL"),
         ("http://h/f\r\nX: y", "no URL"), ("http://h\t/f", "no URL"), ("http://h/\0", "no URL"),
-        ("http://h/\udcff", "no URL"), ("http://h\uff0fevil/f", "no URL"),
+        ("http://h/\udcff", "no URL"), ("http://h\uff0fevil/f", "no URL"), ("http://h%3Fk=v", "no URL"),
+        ("http://h&k=v/f", "no URL"),
     ],
 )  # fmt: skip
 def test_what_is_no_plain_http_url_is_refused(url: str, why: str) -> None:
@@ -184,7 +185,7 @@ def test_https_is_never_left(before: str, after: str, taken: bool) -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://CANARY:CANARY@h:bad/", "http://h:CANARY/", "http://CANARY\uff0f@h/", "http://[CANARY/",
-     "ftp://h/f?sig=CANARY", "http://u@h/f?sig=CANARY", "http://h/f?sig=CANARY\udcff"],
+     "ftp://h/f?sig=CANARY", "http://u@h/f?sig=CANARY", "http://h/f?sig=CANARY\udcff", "http://h%3Fsig=CANARY", "http://h;sig=CANARY/f"],
 )  # fmt: skip
 def test_no_refusal_shows_what_the_url_holds(url: str) -> None:
     with pytest.raises(UnsafeLinkError) as caught:

@@ -310,6 +310,31 @@ def test_a_listing_without_a_link_for_now_is_waited_out(lacking: FileListing, cl
     assert source.current("a").reveal() == "http://h/a?n=2"
 
 
+@pytest.mark.parametrize(
+    "lacking", [listing(), listing(RemoteFile("b", None))], ids=["no files", "a file without a link"]
+)
+def test_a_listing_without_links_for_now_leaves_the_others_those_that_hold(lacking: FileListing, clock: Time) -> None:
+    lister = Lister([lacking, links(2)])
+    source = LinkSource(links(1, 3600), lister, PATIENT)
+    refused = source.current("a")
+    asks(source, refused)
+    assert source.current("b").reveal() == "http://h/b?n=1"
+    with pytest.raises(TaskNotReadyError):
+        source.current("a")  # and not the one that was refused
+    assert lister.calls == 1
+
+
+def test_a_link_that_is_about_to_end_is_used_to_its_end_while_the_listing_is_empty() -> None:
+    lister = Lister([listing()])
+    source = LinkSource(links(1, 1.0), lister, PATIENT)
+    time.sleep(0.85)  # its last fifth
+    assert {source.current("a").reveal() for _ in range(20)} == {"http://h/a?n=1"}
+    assert lister.calls == 1
+    time.sleep(0.2)
+    with pytest.raises(TaskNotReadyError):
+        source.current("a")
+
+
 def test_a_file_that_is_not_listed_any_more_keeps_no_other_from_its_link(clock: Time) -> None:
     lister = Lister([ONE])
     source = LinkSource(links(1), lister, PATIENT)

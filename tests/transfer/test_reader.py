@@ -70,6 +70,13 @@ class TestResume:
             assert read(host.url(), size=SIZE).data == DATA
         assert "if-range" not in host.requests[1].fields
 
+    def test_a_tag_without_quotes_is_no_condition_but_proves_the_rest(self) -> None:
+        tag = "9e107d9d"
+        with Host(by=Once(cut(9, "close", ETag=tag), lambda r: ranged(DATA, r, ETag=tag))) as host:
+            assert read(host.url(), size=SIZE).data == DATA
+        assert "if-range" not in host.requests[1].fields
+        assert host.starts == [0, 9]
+
     @pytest.mark.parametrize("tag", [None, 'W/"weak"'])
     def test_without_a_strong_validator_nothing_is_joined(self, tag: str | None) -> None:
         with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -15,10 +16,13 @@ from airflow_provider_taskdl.exceptions import (
     ServiceUnavailableError,
     TransferError,
 )
+from airflow_provider_taskdl.transfer.link_source import LinkSource
+from airflow_provider_taskdl.transfer.reader import RangeReader
 from airflow_provider_taskdl.transfer.retry import RetryPolicy
+from airflow_provider_taskdl.transfer.source import Source
 from tests.canary import CANARY, assert_canary_free
 from tests.transfer.answers import SIZE, cut, good
-from tests.transfer.harness import DATA, FAST, Lister, listing, read, remote
+from tests.transfer.harness import DATA, FAST, Lister, link_client, listing, read, remote
 from tests.transfer.hosts import Answer, Host, Once, Request, Visit, chunked, head, sends, whole
 
 
@@ -59,6 +63,38 @@ class TestRefusals:
             read(host.url())
         assert caught.value.code == "RequestExpired"
         assert caught.value.retryable
+
+    @pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden"])
+    def test_an_expired_link_costs_no_file_its_parts(self, status: str) -> None:
+        def answer(request: Request) -> bytes:
+            return (
+                good(request)
+                if "fresh" in request.target
+                else whole(b"<Error><Code>ExpiredToken</Code></Error>", status)
+            )
+
+        with Host(by=answer) as host, link_client() as client:
+            first = listing(remote(host.url("/f?old"), size=SIZE))
+            links = LinkSource(first, Lister([listing(remote(host.url("/f?fresh"), size=SIZE))]), FAST)
+            reader = RangeReader(Source(first.files[0]), links, client, FAST, threading.Event(), 0, SIZE)
+            reader.open()
+            reader.close()
+        assert host.requests[-1].fields["range"] == f"bytes=0-{SIZE - 1}"
+
+    def test_a_service_that_has_no_link_for_a_while_is_waited_for_as_one_that_is_down(self) -> None:
+        def answer(request: Request) -> bytes:
+            return good(request) if "fresh" in request.target else whole(b"", "403 Forbidden")
+
+        with Host(by=answer) as host:
+            fresh = listing(remote(host.url("/f?fresh"), size=SIZE))
+            retry = RetryPolicy(failures=2, base=0.01, cap=0.5)  # and so two seconds for the service
+            assert read(host.url("/f?old"), size=SIZE, renewed=[*[listing()] * 6, fresh], retry=retry).data == DATA
+
+    def test_a_link_that_is_refused_whenever_there_is_one_is_given_up(self) -> None:
+        with Host(whole(b"", "403 Forbidden")) as host, pytest.raises(LinkRefusedError):
+            read(host.url(), size=SIZE, renewed=[listing(), listing(remote(host.url(), size=SIZE))] * 100)
+        # Neither of the two bounds alone would end it: no listing lacks the link twice in a row.
+        assert len(host.requests) <= FAST.failures + 2
 
     def test_a_fresh_link_goes_on_where_the_old_one_ended(self) -> None:
         def host_by_link(request: Request) -> Answer:
