@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,12 @@ class Destination:
     :ivar endpoint: Where requests to the store go, on S3.
     """
 
-    def __init__(self, where: str | ObjectStoragePath) -> None:
+    def __init__(self, where: str | os.PathLike[str] | ObjectStoragePath) -> None:
+        if not isinstance(where, str | os.PathLike | ObjectStoragePath):
+            raise ConnectionConfigError(
+                f"the destination must be text or a path, not {type(where).__name__}; "
+                "if it comes from a template, what did that give?"
+            )
         text = _complete(str(where).strip())
         protocol, netloc = urlsplit(text)[:2]
         conn_id = getattr(where, "conn_id", None) or netloc.rpartition("@")[0] or None
@@ -88,7 +94,7 @@ class Destination:
         :raises UnsafeFileNameError: ``ObjectStoragePath`` would read the path of one as another path.
         """
         for name in names:
-            if trouble := _trouble_in(f"x://y/{name}"):
+            if trouble := _trouble_in(self.path_of(name)):
                 raise UnsafeFileNameError(
                     f"the service gives a file the name {name[:300]!r}, which {trouble}", file=name
                 )
@@ -140,6 +146,10 @@ def _trouble_in(url: str) -> str:
     # Since Airflow 3 it takes what stands behind for another file system, one that the first is a part of.
     if "::" in url:
         return "holds '::', where ObjectStoragePath ends a path"
+    if "?versionid=" in url.lower():
+        return "holds '?versionId=', where the clients of S3 and Azure end a path"
+    if url.startswith(tuple(f"{scheme}://" for scheme in _AZURE)) and "#" in url.partition("?")[2]:
+        return "holds a '#' behind a '?', which the client of Azure exchanges"
     # It takes URLs apart and puts them together again, which loses a mark with nothing behind it.
     try:
         same = urlsplit(url).geturl() == url
@@ -155,7 +165,8 @@ def _check_connection(conn_id: str | None) -> None:
     try:
         BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise ConnectionConfigError(f"the destination's connection {conn_id!r} does not exist") from None
+        shown = "(not shown: it is no id, but looks like a key)" if ":" in conn_id else repr(conn_id)
+        raise ConnectionConfigError(f"the destination's connection {shown} does not exist") from None
 
 
 def _s3_client(conn_id: str | None) -> Any:

@@ -29,7 +29,7 @@ def publish(
         only then. Then the file is read back from there.
     :param announced: What the file host says of them.
     :param go_on: As for :meth:`Store.sha256`; what is published when it raises stays.
-    :raises IntegrityError: A digest differs from the announced one; the file is not there.
+    :raises IntegrityError: A digest differs from the announced one; the file is not there, unless the message says so.
     :raises DestinationExistsError: There is another one, and it is not to be replaced.
     :raises DestinationError: The store refused, or another process has replaced the file meanwhile.
     """
@@ -62,6 +62,9 @@ def _read_back(name: str, store: Store, stored: Stored, announced: Mapping[str, 
     if store.find([name]).get(name) != stored:
         raise DestinationError("another process has replaced or removed the file while it was read back")
     if wrong is not None:
-        store.remove_small(name)
+        try:
+            store.remove_small(name)
+        except DestinationError as error:
+            wrong.message += f"; it is at its name until it is replaced, for it cannot be removed: {error.message}"
         raise wrong
     return sha256

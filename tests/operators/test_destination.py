@@ -125,6 +125,38 @@ def test_a_name_that_would_chain_file_systems_is_refused(name: str) -> None:
     assert caught.value.file == name
 
 
+@pytest.mark.parametrize("name", ["scene.tif?versionId=3", "a?VERSIONID=", "x?a=1?versionid=2"])
+def test_a_name_that_a_stores_client_would_cut_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeFileNameError, match="holds '\\?versionId='"):
+        Destination("/data").check_names(["good?version=3", name])
+
+
+@pytest.mark.usefixtures("store_connection")
+def test_a_name_that_azures_client_would_turn_round_is_refused_there() -> None:
+    Destination("s3://store@bucket").check_names(["x?y#z"])
+    needs.package("airflow.providers.microsoft.azure")
+    account = "DefaultEndpointsProtocol=https;AccountName=nobody;AccountKey=a2V5;EndpointSuffix=core.windows.net"
+    facts = {"conn_type": "wasb", "extra": {"connection_string": account}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_AZURES", json.dumps(facts))
+        destination = Destination("abfs://azures@box/in")
+        destination.check_names(["x#y?z"])
+        with pytest.raises(UnsafeFileNameError, match="the client of Azure exchanges"):
+            destination.check_names(["x?y#z"])
+
+
+@pytest.mark.parametrize("where", [None, 5, 5.0, ["/data"], {"a": 1}, b"/data", True])
+def test_what_is_no_text_is_no_destination(where: Any) -> None:
+    with pytest.raises(ConnectionConfigError, match=r"must be text or a path, not .*what did that give\?"):
+        Destination(where)
+
+
+def test_a_key_in_a_connections_place_is_not_shown() -> None:
+    with pytest.raises(ConnectionConfigError, match="not shown") as caught:
+        Destination("s3://AKIAKEY:GEHEIM@bucket/x")
+    assert "GEHEIM" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a?", "a#", "?", "#", "a?#b", "a?b#"])
 def test_a_name_whose_path_would_be_another_one_is_refused(name: str) -> None:
     with pytest.raises(UnsafeFileNameError) as caught:

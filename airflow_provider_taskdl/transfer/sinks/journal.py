@@ -30,7 +30,7 @@ class Journal:
 
     def __init__(self, path: Path, part_size: int, digests: dict[int, str], published: str | None = None) -> None:
         self._path, self.part_size, self.digests, self.published = path, part_size, digests, published
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
 
     @classmethod
     def open(cls, path: Path, origin: Origin, part_size: int, longest: int | None = None) -> Journal:

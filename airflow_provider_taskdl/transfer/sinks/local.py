@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -16,9 +14,19 @@ from airflow_provider_taskdl.exceptions import DestinationError, DestinationExis
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
 from airflow_provider_taskdl.transfer.sinks.journal import Journal
+from airflow_provider_taskdl.transfer.sinks.local_files import (
+    CLOSED,
+    move_beside,
+    open_alone,
+    remove_alone,
+    reserve,
+    room_of,
+    sync_directory,
+)  # fmt: skip
 from airflow_provider_taskdl.transfer.stop import never_stop
 
-_CLOSED = -1
+# A journal of more lines would be too long to be read again.
+_MAX_PARTS = 50_000
 
 
 class LocalStore:
@@ -40,9 +48,9 @@ class LocalStore:
             parts = list(own.glob("*.part"))
             for path in parts:
                 if path.stem not in self._journals:
-                    _remove_alone(path)
+                    remove_alone(path)
             # What an earlier process has reserved for its files is there for them still.
-            free = shutil.disk_usage(self.root).free + sum(map(_room_of, parts))
+            free = shutil.disk_usage(self.root).free + sum(map(room_of, parts))
         if needed > free:
             raise DestinationError(f"{needed} bytes are to come, the disk has {free} free", target=str(self.root))
 
@@ -61,7 +69,9 @@ class LocalStore:
         self, name: str, origin: Origin, *, part_size: int, replace: bool, longest: int | None = None
     ) -> LocalSink:
         """Begin a file, or go on with one that an earlier process has left unfinished."""
-        sink = LocalSink(self.root, name, origin, part_size=part_size, replace=replace, longest=longest)
+        length = max(part_size, -(-(origin.size or 0) // _MAX_PARTS))
+        longest = max(length, longest or 0)
+        sink = LocalSink(self.root, name, origin, part_size=length, replace=replace, longest=longest)
         if sink.has_journal:
             self._journals.add(_label(name))
         return sink
@@ -84,7 +94,7 @@ class LocalStore:
             self._journals.discard(label)
             part = self.root / OWN_FOLDER / f"{label}.part"
             with suppress(OSError):
-                _remove_alone(part, part.with_suffix(".journal"))
+                remove_alone(part, part.with_suffix(".journal"))
 
     def read_small(self, name: str) -> bytes | None:
         """Return a small object's content, or ``None``."""
@@ -138,7 +148,7 @@ class LocalSink:
         self.part_size = part_size
         self._journal: Journal | None = None
         self._published = False
-        self._file = _CLOSED
+        self._file = CLOSED
         with _explained(self._target):
             try:
                 self._open(root / OWN_FOLDER, _label(name), origin, longest or part_size)
@@ -149,11 +159,11 @@ class LocalSink:
     def _open(self, own: Path, label: str, origin: Origin, longest: int) -> None:
         own.mkdir(parents=True, exist_ok=True)
         self._part = own / f"{label}.part"
-        self._file = _open_alone(self._part)
-        if self._file == _CLOSED:  # another process is writing this very file
-            while self._file == _CLOSED:
+        self._file = open_alone(self._part)
+        if self._file == CLOSED:  # another process is writing this very file
+            while self._file == CLOSED:
                 self._part = own / f"{uuid.uuid4().hex}.part"
-                self._file = _open_alone(self._part)
+                self._file = open_alone(self._part)
         elif origin.is_certain and (origin.size or 0) > self.part_size:
             self._journal = Journal.open(self._part.with_suffix(".journal"), origin, self.part_size, longest)
             self.part_size = self._journal.part_size
@@ -167,7 +177,7 @@ class LocalSink:
         elif self._journal is None or not self._journal.digests:
             os.ftruncate(self._file, 0)
             if origin.size and origin.size > self.chunk_size:  # a short one is written at once anyway
-                _reserve(self._file, origin.size)
+                reserve(self._file, origin.size)
 
     @property
     def has_journal(self) -> bool:
@@ -222,7 +232,7 @@ class LocalSink:
         """Remove the part file, or leave it with its journal for a later process."""
         try:
             if not (keep and self._journal is not None):
-                if self._file != _CLOSED and not self._published:  # while it is locked, the name is ours
+                if self._file != CLOSED and not self._published:  # while it is locked, the name is ours
                     self._part.unlink(missing_ok=True)
                 if self._journal is not None:
                     self._journal.remove()
@@ -243,69 +253,15 @@ class LocalSink:
         if self._replace:
             os.replace(self._part, self._target)
         else:
-            os.link(self._part, self._target)  # unlike a rename, it fails if the name is taken
-            os.unlink(self._part)
-        _sync_directory(self._target.parent)
+            move_beside(self._part, self._target)
+        sync_directory(self._target.parent)
 
     def _close(self) -> None:
         if self._journal is not None:
             self._journal.close()
-        file, self._file = self._file, _CLOSED
-        if file != _CLOSED:
+        file, self._file = self._file, CLOSED
+        if file != CLOSED:
             os.close(file)
-
-
-def _open_alone(path: Path) -> int:
-    """Open a file that no other process has open this way; ``_CLOSED`` if one has.
-
-    :raises OSError: The file cannot be opened, or the file system has no locks.
-    """
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(file)
-            if os.path.samestat(found, os.stat(path)):
-                if found.st_nlink == 1:
-                    return file
-                os.unlink(path)  # it is a published file, too: a kill came between its two names
-        except FileNotFoundError:
-            pass  # another process has just moved it to its destination
-        except BlockingIOError:
-            os.close(file)
-            return _CLOSED
-        except OSError:
-            os.close(file)
-            raise
-        os.close(file)
-
-
-def _remove_alone(part: Path, *others: Path) -> None:
-    """Remove a part file, and what belongs to it, unless a process is writing it."""
-    file = _open_alone(part)
-    if file == _CLOSED:
-        return
-    try:
-        for path in (*others, part):
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(file)
-
-
-def _room_of(part: Path) -> int:
-    try:
-        return part.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
-
-
-def _reserve(file: int, size: int) -> None:
-    """Take the space now, so that a full disk shows before the bytes come."""
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
 
 
 def _label(name: str) -> str:
@@ -315,17 +271,6 @@ def _label(name: str) -> str:
 
 def _stored(stat: os.stat_result) -> Stored:
     return Stored(stat.st_size, f"mtime:{stat.st_mtime_ns}")
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network disks cannot sync a directory
-            raise
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, TaskDownloadError
+from airflow_provider_taskdl.exceptions import (
+    ConnectionConfigError,
+    DestinationError,
+    DestinationExistsError,
+    TaskDownloadError,
+)
 from airflow_provider_taskdl.transfer.digest import Digests
 from airflow_provider_taskdl.transfer.sinks.base import LIST_FROM, MAX_SMALL, OWN_FOLDER, Origin, Stored, write_whole
 from airflow_provider_taskdl.transfer.stop import Cancelled, never_stop
@@ -24,6 +30,12 @@ _STEP = 256 * 1024
 _BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 # Stores whose multipart upload shows nothing before it is completed, by their own documentation and by our tests.
 _DEFERS = frozenset({"s3", "s3a"})
+# What fsspec takes for a pattern in what it moves.
+_PATTERN = frozenset("*?[")
+# Where file systems say when something was last changed.
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
+# Seconds after which nobody is writing something any more.
+_OLD = 3 * 24 * 3600.0
 
 
 class ObjectStore:
@@ -43,6 +55,11 @@ class ObjectStore:
             if not self._is_one_of(_BUCKETS):
                 self._fs.makedirs(self._path(OWN_FOLDER), exist_ok=True)
             self._defers = self._commits_late()
+            if not self._defers and not _PATTERN.isdisjoint(self._root):
+                raise ConnectionConfigError(
+                    "this store takes *, ? and [ in a destination for a pattern when it moves files"
+                )
+            self._clear_old()
 
     def find(self, names: Iterable[str]) -> Mapping[str, Stored]:
         """Return those of ``names`` that are there."""
@@ -115,6 +132,18 @@ class ObjectStore:
         """Remove a small object, if it is there."""
         with self._explained(name), suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
+
+    def _clear_old(self) -> None:
+        """Remove what killed processes have left; only its age tells it from what another one is writing."""
+        try:
+            there = self._fs.ls(self._path(OWN_FOLDER), detail=True)
+        except FileNotFoundError:
+            return
+        for info in there:
+            name, changed = str(info["name"]), _time_of(info)
+            if name.endswith((".part", ".probe")) and changed is not None and time.time() - changed > _OLD:
+                with suppress(Exception):  # who comes next tries again
+                    self._fs.rm_file(name)
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if self._root else name
@@ -287,11 +316,21 @@ class ObjectSink:
         return _stored(info)
 
 
+def _time_of(info: Mapping[str, Any]) -> float | None:
+    """Return when something in a store was last changed, where its client gives that as a time."""
+    for key in _TIMES:
+        if isinstance(value := info.get(key), datetime):
+            return value.timestamp()
+        if isinstance(value, float | int):
+            return float(value)
+    return None
+
+
 def _stored(info: Mapping[str, Any]) -> Stored:
     for key in ("ETag", "etag", "md5Hash", "content_md5"):
         if info.get(key):
             return Stored(int(info["size"]), f"etag:{info[key]}".replace('"', ""))
-    for key in ("LastModified", "last_modified", "mtime", "updated", "created"):
+    for key in _TIMES:
         if value := info.get(key):
             # Some give the same time as a number in a listing and as a date elsewhere.
             return Stored(int(info["size"]), f"time:{value.timestamp() if isinstance(value, datetime) else value}")

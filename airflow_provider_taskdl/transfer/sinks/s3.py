@@ -70,7 +70,7 @@ class S3Store:
                 for chunk in answer["Body"].iter_chunks(_MIB):
                     go_on()
                     digests.update(memoryview(chunk))
-                    position += len(chunk)
+                    position, failures = position + len(chunk), 0
             except Cancelled:
                 answer["Body"].close()
                 raise
@@ -82,6 +82,7 @@ class S3Store:
                 return digests.sha256
             if failures > 3 or position >= length:
                 raise DestinationError(problem, target=self.requests.target(self.prefix + name))
+            self.requests.pause(failures)
 
     def settle(self, names: Iterable[str]) -> None:
         """Forget the uploads of files that a checkpoint speaks of."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.client
 import re
 import socket
@@ -111,10 +109,6 @@ class Line:
         :raises StaleConnection: A kept connection was closed meanwhile; another may do.
         """
         fields = {**fields, "Content-Length": str(len(data)), "User-Agent": "airflow-provider-taskdl"}
-        if client.meta.endpoint_url.startswith("http:") and len(data):
-            digest = hashlib.md5(data, usedforsecurity=False).digest()
-            fields["Content-MD5"] = base64.b64encode(digest).decode()
-            params = {**params, "ContentMD5": fields["Content-MD5"]}
         with unlogged():
             url = client.generate_presigned_url(operation, Params=dict(params), ExpiresIn=_LINK_SECONDS)
         parts = urlsplit(url)

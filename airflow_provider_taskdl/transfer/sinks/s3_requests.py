@@ -8,6 +8,8 @@ special proxies) is left to the client.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +60,8 @@ class S3Requests:
         self._line: Line | None = line_like(client)
         self._proved = False
         self._conditional = True
+        # Without TLS nothing else tells the store of a bit that turned on the way.
+        self._md5 = str(client.meta.endpoint_url).startswith("http:")
 
     def call(self, operation: str, **params: Any) -> Any:
         """Call the client.
@@ -163,8 +167,28 @@ class S3Requests:
         :param params: The operation's parameters besides bucket and body.
         :raises DestinationError: The store refused, or cannot be reached.
         """
-        params, target = {"Bucket": self._bucket, **params}, self.target(params["Key"])
         stop, fields = stop or threading.Event(), fields or {}
+        try:
+            return self._put(operation, data, stop, fields, params)
+        except DestinationError as error:
+            if error.code != "InvalidRequest" or self._md5:
+                raise
+        # A bucket that locks its objects takes nothing without a digest.
+        self._md5 = True
+        return self._put(operation, data, stop, fields, params)
+
+    def _put(
+        self,
+        operation: str,
+        data: memoryview,
+        stop: threading.Event,
+        fields: Mapping[str, str],
+        params: Mapping[str, Any],
+    ) -> str:
+        params, target = {"Bucket": self._bucket, **params}, self.target(params["Key"])
+        if self._md5 and len(data):
+            digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+            fields, params = {**fields, "Content-MD5": digest}, {**params, "ContentMD5": digest}
         failures = 0
         while (line := self._line) is not None:
             answer, wait = None, None
@@ -194,8 +218,7 @@ class S3Requests:
                 break
             if failures >= self._tries.count:
                 raise problem
-            pause = full_jitter(failures, base=self._tries.base, cap=self._tries.cap)
-            stop.wait(min(wait or 0.0, _MAX_WAIT) + pause)
+            self.pause(failures, stop, wait or 0.0)
         # Links may be refused where signed requests are not: by a policy, by a store that does not know them, by a
         # network that only the client has the way through.
         body = self.call(operation, Body=bytes(data), **{k: v for k, v in params.items() if k != "Bucket"})
@@ -203,6 +226,16 @@ class S3Requests:
             log.info("The store takes no bytes by signed links; they go through the client from here on")
             self._line = None
         return str(body.get("ETag", ""))
+
+    def pause(self, failures: int, stop: threading.Event | None = None, asked: float = 0.0) -> None:
+        """Wait before the next try.
+
+        :param failures: How many there were in a row.
+        :param stop: Ends it early.
+        :param asked: Seconds that the store has asked for besides.
+        """
+        seconds = full_jitter(failures, base=self._tries.base, cap=self._tries.cap)
+        (stop or threading.Event()).wait(min(asked, _MAX_WAIT) + seconds)
 
     def stop(self, stop: threading.Event) -> None:
         """End every :meth:`put` that was given this event; those threads wake at once."""

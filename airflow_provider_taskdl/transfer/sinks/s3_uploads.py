@@ -98,6 +98,7 @@ class Uploads:
         self._looked = False
         self._known: dict[str, set[str]] = {}  # a file's records
         self._own: set[str] = set()  # records of uploads that this process began or went on with
+        self._given_up: set[str] = set()  # or would have to if its file is begun once more
         self._seen: dict[str, dict[int, tuple[int, str]]] = {}  # what others had when their file was begun here
 
     def look(self) -> None:
@@ -122,13 +123,15 @@ class Uploads:
         :param part_size: The longest part that may be held in memory.
         :raises DestinationError: The store refused.
         """
-        found = [upload for place in self._places(name) if (upload := self._examine(name, place)) is not None]
+        places = [place for place in self._places(name) if place not in self._given_up]
+        found = [upload for place in places if (upload := self._examine(name, place)) is not None]
         usable = [upload for upload in found if self._is_usable(upload, origin, part_size)]
         best = max(usable, key=lambda upload: len(upload.parts), default=None)
         with self._lock:
             self._seen.update((upload.place, upload.parts) for upload in found if upload is not best)
             if best is not None:
                 self._own.add(best.place)
+                self._given_up.add(best.place)
         return best
 
     def begin(self, name: str, origin: Origin, part_size: int) -> Upload:
@@ -144,13 +147,14 @@ class Uploads:
             size=origin.size, etag=origin.etag, modified=origin.modified,
         ))  # fmt: skip
         try:
-            self._requests.put("put_object", memoryview(upload.record.model_dump_json().encode()), Key=place)
+            self._write(place, upload.record)
         except BaseException:
             with suppress(Exception):
                 self.end(upload)
             raise
         with self._lock:
             self._own.add(place)
+            self._given_up.add(place)
             self._known.setdefault(_group_of(place), set()).add(place)
         return upload
 
@@ -165,6 +169,8 @@ class Uploads:
             self._requests.call("abort_multipart_upload", Key=upload.record.key, UploadId=upload.id)
         except DestinationError as error:
             if error.code not in MISSING | {"NoSuchUpload"}:
+                with suppress(DestinationError):  # so that no later process goes on with it
+                    self._write(upload.place, upload.record.model_copy(update={"etag": None, "modified": None}))
                 raise
         self._requests.call("delete_object", Key=upload.place)
         with self._lock:
@@ -208,6 +214,9 @@ class Uploads:
                     self._requests.call("delete_object", Key=place)
                 elif upload.is_quiet or upload.parts == self._seen.get(place):
                     self.end(upload)
+
+    def _write(self, place: str, record: Record) -> None:
+        self._requests.put("put_object", memoryview(record.model_dump_json().encode()), Key=place)
 
     def _places(self, name: str) -> Iterable[str]:
         if not self._looked:

@@ -239,12 +239,70 @@ def test_a_file_that_cannot_be_begun_leaves_nothing(store: LocalStore, monkeypat
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr(local, "_reserve", full)
+    monkeypatch.setattr(local, "reserve", full)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(DestinationError, match="no room"):
         store.open("a", Origin(10_000_000, '"e"'), part_size=1_000_000, replace=True)
     assert list((store.root / "_taskdl").iterdir()) == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_a_link_in_the_place_of_a_part_file_leads_nowhere(store: LocalStore, tmp_path: Path, dangling: bool) -> None:
+    outside = tmp_path / "authorized_keys"
+    if not dangling:
+        outside.write_bytes(b"0123456789")
+    origin = Origin(3 * MIB, etag='"x"')
+    own = store.root / "_taskdl"
+    own.mkdir(parents=True)
+    label = local._label("f")
+    for ending in ("part", "journal"):
+        (own / f"{label}.{ending}").symlink_to(outside)
+    store.prepare(0)
+    sink = store.open("f", origin, part_size=MIB, replace=True)
+    for part in range(3):
+        sink.write(part * MIB, memoryview(bytes(MIB)))
+        sink.note((part + 1) * MIB, "0" * 64)
+    sink.commit()
+    assert outside.exists() is not dangling
+    assert dangling or outside.read_bytes() == b"0123456789"
+    assert not (store.root / "f").is_symlink()
+    assert (store.root / "f").read_bytes() == bytes(3 * MIB)
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize("taken", [True, False])
+def test_where_a_disk_has_no_links_a_name_that_is_taken_is_still_not_replaced(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int, taken: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    if taken:
+        put(store, "f", b"old")
+        with pytest.raises(DestinationExistsError):
+            put(store, "f", b"new", replace=False)
+    else:
+        put(store, "f", b"old", replace=False)
+    assert (store.root / "f").read_bytes() == b"old"
+    assert leftovers(store.root) == set()
+
+
+@pytest.mark.parametrize("longest", [None, MIB])
+def test_a_file_is_not_split_so_finely_that_its_journal_would_be_too_long(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, longest: int | None
+) -> None:
+    monkeypatch.setattr(local, "_MAX_PARTS", 5)
+    origin = Origin(15 * MIB, etag='"x"')
+    first = store.open("f", origin, part_size=MIB, replace=True, longest=longest)
+    assert first.part_size == 3 * MIB
+    first.write(0, memoryview(bytes(3 * MIB)))
+    first.note(3 * MIB, "0" * 64)
+    first.abort(keep=True)
+    later = store.open("f", origin, part_size=MIB, replace=True, longest=longest)
+    assert (later.part_size, later.holds(0, 3 * MIB)) == (3 * MIB, True)
+    later.abort()
 
 
 def test_a_disk_without_locks_is_an_error_and_no_endless_search(

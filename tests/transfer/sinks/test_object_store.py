@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, DestinationExistsError
 from airflow_provider_taskdl.testing import Synthetic
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
@@ -197,6 +198,26 @@ class TestSmall:
         monkeypatch.setattr("airflow_provider_taskdl.transfer.sinks.object_store.MAX_SMALL", 10)
         bucket.put("_taskdl/t.json", b"x" * 11)
         assert store.read_small("_taskdl/t.json") is None
+
+
+class TestLeftovers:
+    def test_what_a_killed_process_left_goes_when_nobody_can_be_writing_it_any_more(
+        self, memory: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = {"_taskdl/1.part", "_taskdl/2.probe", "_taskdl/t.json", "f.part"}
+        for name in names:
+            memory.put(name, b"x")
+        store_of(memory)
+        assert memory.names() == names
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 4 * 24 * 3600)
+        store_of(memory)
+        assert memory.names() == {"_taskdl/t.json", "f.part"}
+
+    @pytest.mark.parametrize("mark", "*?[")
+    def test_a_place_that_would_be_a_pattern_is_refused(self, memory: Bucket, mark: str) -> None:
+        with pytest.raises(ConnectionConfigError, match="for a pattern"):
+            store_of(Bucket(memory.fs, f"{memory.root}/a{mark}b"))
 
 
 @pytest.mark.s3

@@ -16,7 +16,7 @@ from airflow_provider_taskdl.transfer.sinks.base import Origin, Stored
 from airflow_provider_taskdl.transfer.sinks.s3 import S3Store
 from airflow_provider_taskdl.transfer.sinks.s3_requests import Tries
 from airflow_provider_taskdl.transfer.stop import Cancelled
-from tests.s3 import S3Front, S3Server, uploads_in
+from tests.s3 import Fault, S3Front, S3Server, Seen, uploads_in
 from tests.transfer.harness import GoOn
 
 pytestmark = pytest.mark.s3
@@ -319,6 +319,56 @@ def test_a_digest_is_of_the_bytes_that_are_there(rig: Rig) -> None:
     with pytest.raises(DestinationError) as caught:
         rig.store.sha256("missing")
     assert caught.value.code == "NoSuchKey"
+
+
+class Breaking:
+    """An object's bytes, of which each answer gives some and then breaks."""
+
+    def __init__(self, start: int, each: int) -> None:
+        self.start, self.each = start, each
+
+    def iter_chunks(self, _: int) -> Iterator[bytes]:
+        yield from filter(None, [DATA[self.start : self.start + self.each]])
+        if self.start + self.each < len(DATA):
+            raise OSError("IncompleteRead")
+
+
+@pytest.mark.parametrize("each", [1000, 0])
+def test_a_digest_outlasts_breaks_as_long_as_bytes_come(rig: Rig, monkeypatch: pytest.MonkeyPatch, each: int) -> None:
+    asked: list[int] = []
+
+    def call(operation: str, **params: Any) -> Any:
+        start = int(params.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        asked.append(start)
+        return {"ContentLength": len(DATA) - start, "ETag": '"x"', "Body": Breaking(start, each)}
+
+    monkeypatch.setattr(rig.store.requests, "call", call)
+    if each:
+        assert rig.store.sha256("f") == hashlib.sha256(DATA).hexdigest()
+        assert asked == list(range(0, len(DATA), each))
+    else:
+        with pytest.raises(DestinationError, match="cannot be read"):
+            rig.store.sha256("f")
+        assert len(asked) == 4
+
+
+def test_a_bucket_that_wants_a_digest_with_all_bytes_gets_it(rig: Rig) -> None:
+    def locked(seen: Seen) -> Fault | None:
+        wants = seen.method == "PUT" and not {"content-md5", "x-amz-checksum-crc32"} & seen.fields.keys()
+        return (
+            (400, b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 is required</Message></Error>")
+            if wants
+            else None
+        )
+
+    rig.front.rule = locked
+    rig.store.requests._md5 = False  # as with TLS
+    rig.store.write_small("_taskdl/t.json", b"{}")
+    sink = rig.open()
+    write_parts(sink)
+    sink.commit()
+    assert rig.content("f") == DATA
+    assert len(rig.front.parts) == len(set(rig.front.parts)), "what it wants is known by then"
 
 
 def test_an_object_that_is_read_for_its_digest_is_let_go_when_told_to_stop(rig: Rig) -> None:

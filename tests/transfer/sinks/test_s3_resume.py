@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import airflow_provider_taskdl
-from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError
+from airflow_provider_taskdl.exceptions import DestinationError, DestinationExistsError, IntegrityError
 from airflow_provider_taskdl.transfer.publish import publish
 from airflow_provider_taskdl.transfer.sinks import s3_uploads
 from airflow_provider_taskdl.transfer.sinks.base import Origin
@@ -184,6 +184,50 @@ def test_an_upload_with_parts_that_are_not_ours_is_begun_anew(rig: Rig, number: 
     rig.admin.upload_part(**place, PartNumber=number, Body=b"x" * size)
     assert finish(rig) == list(range(1, 12))
     assert rig.uploads() == []
+
+
+def refuse_to_remove(rig: Rig, what: str) -> None:
+    denied = (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+    rig.front.rule = lambda seen: denied if seen.method == "DELETE" and what in f"{seen.key}?{seen.query}" else None
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_parts_that_were_found_wrong_are_sent_anew_also_where_the_store_lets_no_upload_go(
+    rig: Rig, later: bool
+) -> None:
+    refuse_to_remove(rig, "uploadId=")
+    sink = rig.open()
+    write_parts(sink, OTHER)
+    sink.abort()
+    if later:
+        rig.store = rig.new()
+    rig.front.seen.clear()
+    again = rig.open()
+    assert not any(again.holds(at, min(at + PART, len(DATA))) for at in range(0, len(DATA), PART))
+    write_parts(again)
+    again.commit()
+    assert rig.content("f") == DATA
+    assert rig.front.parts == list(range(1, 12))
+
+
+def test_a_wrong_file_that_cannot_be_removed_is_told_of_and_replaced(rig: Rig) -> None:
+    sink = rig.open()
+    write_parts(sink, OTHER, only=range(4))
+    sink.abort(keep=True)
+    refuse_to_remove(rig, "f?")
+    announced = {"sha256": hashlib.sha256(DATA).hexdigest()}
+    rig.store = rig.new()
+    sink = rig.open()
+    write_parts(sink, only=range(4, 11))
+    with pytest.raises(IntegrityError, match=r"it is at its name until it is replaced.*Access Denied"):
+        publish("f", sink, rig.store, len(DATA), None, announced)
+    sink.abort()
+    rig.front.seen.clear()
+    again = rig.open()
+    write_parts(again)
+    again.commit()
+    assert rig.content("f") == DATA
+    assert rig.front.parts == list(range(1, 12))
 
 
 def test_uploads_of_others_are_left_alone(rig: Rig) -> None:
