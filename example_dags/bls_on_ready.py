@@ -21,6 +21,8 @@ from airflow.sdk import DAG, Asset, AssetWatcher, task
 from airflow_provider_taskdl.operators.download import DownloadToObjectStorageOperator
 from airflow_provider_taskdl.triggers.task_ready import TaskReadyTrigger
 
+# A directory for each: exports may have files of the same name.
+DESTINATION = "{{ var.value.get('taskdl_destination', 'file:///tmp/taskdl') }}/on-ready/{{ task.remote_task_id }}"
 READY = Asset(
     "bls_export_ready",
     watchers=[
@@ -53,5 +55,6 @@ with DAG(
     DownloadToObjectStorageOperator.partial(
         task_id="download",
         conn_id="baidu_bls_default",
-        destination="{{ var.value.get('taskdl_destination', 'file:///tmp/taskdl') }}/on-ready",
+        # A directory for each: exports may have files of the same name.
+        destination=DESTINATION,
     ).expand(remote_task_id=ready())

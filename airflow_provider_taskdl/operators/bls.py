@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_taskdl.operators.creation import CreateTaskOperator, number
+from airflow_provider_taskdl.operators.creation import CreateTaskOperator, number, text
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -94,28 +94,29 @@ class BlsCreateDownloadTaskOperator(CreateTaskOperator):
         from airflow_provider_taskdl.hooks.bls import BlsHook
 
         no_interval = "; a run without a data interval needs query_start_time and query_end_time"
-        if not self.query_start_time or not self.query_end_time:
+        start, end = text(self.query_start_time), text(self.query_end_time)
+        if not start or not end:
             raise ConnectionConfigError(f"the window to export has no start or no end{no_interval}")
         call = BlsHook.api.create_download_task(
-            log_store_name=self.log_store_name,
-            query_start_time=self.query_start_time,
-            query_end_time=self.query_end_time,
+            log_store_name=str(self.log_store_name),
+            query_start_time=start,
+            query_end_time=end,
             name=name,
-            project=self.project or None,
-            log_stream_name=self.log_stream_name or None,
-            query=self.query or None,
+            project=text(self.project),
+            log_stream_name=text(self.log_stream_name),
+            query=text(self.query),
             format=self.format or None,
             limit=number("limit", self.limit, int),
             order=self.order or None,
-            file_dir=self.file_dir or None,
+            file_dir=text(self.file_dir),
         )
-        start, end = ((call.body or {})[key] for key in ("queryStartTime", "queryEndTime"))
-        if start >= end:
-            raise ConnectionConfigError(f"the window to export is empty: from {start} to {end}{no_interval}")
+        first, last = ((call.body or {})[key] for key in ("queryStartTime", "queryEndTime"))
+        if first >= last:
+            raise ConnectionConfigError(f"the window to export is empty: from {first} to {last}{no_interval}")
         return call
 
     def _made(self, hook: BlsHook, name: str) -> Iterator[tuple[str | None, str | None, TaskState]]:
-        for task in hook.list_download_tasks(project=self.project or None, log_store_name=self.log_store_name):
+        for task in hook.list_download_tasks(project=text(self.project), log_store_name=str(self.log_store_name)):
             yield task.name, task.uuid, task.task_state
 
 

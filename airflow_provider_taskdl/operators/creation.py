@@ -79,7 +79,7 @@ class CreateTaskOperator(BaseOperator):
     def _make_or_find(self, context: Context, hook: TaskApiHook) -> str:
         ti, memory = context["ti"], _Memory(context, hook.access.base_url)
         name = unique_name(self.name, ti, self._call("").body or {})
-        task_id = self._remembered(hook, memory.recall(name))
+        task_id = self._remembered(hook, name, memory.recall(name))
         if task_id is None and ti.try_number > 1:
             task_id = self._find(hook, name)
         if task_id is None:
@@ -122,7 +122,7 @@ class CreateTaskOperator(BaseOperator):
             self.log.info("Task %s, made by an earlier try, has %s: it is not used again", task_id, state)
         return None
 
-    def _remembered(self, hook: TaskApiHook, task_id: str | None) -> str | None:
+    def _remembered(self, hook: TaskApiHook, name: str, task_id: str | None) -> str | None:
         from airflow_provider_taskdl.exceptions import TaskApiError, TaskNotFoundError
 
         call = None if task_id is None else hook.api.get_status(task_id)
@@ -134,14 +134,19 @@ class CreateTaskOperator(BaseOperator):
             self.log.info("Task %s, made by an earlier try, is not there any more", task_id)
             return None
         except TaskApiError as error:
-            if error.retryable:
-                raise
-            return task_id  # the state cannot be asked for here; that it was made is known
-        if state in _OVER:
-            self.log.info("Task %s, made by an earlier try, has %s: it is not used again", task_id, state)
-            return None
-        self.log.info("Task %s was made by an earlier try; it is %s", task_id, state)
-        return task_id
+            if not error.retryable:
+                return task_id  # the state cannot be asked for here; that it was made is known
+            lost = error
+        else:
+            if state in _OVER:
+                self.log.info("Task %s, made by an earlier try, has %s: it is not used again", task_id, state)
+                return None
+            self.log.info("Task %s was made by an earlier try; it is %s", task_id, state)
+            return task_id
+        # Of all pages the state's is the likeliest to be missing: as a try does that remembers nothing.
+        if (found := self._find(hook, name)) is None:
+            raise lost
+        return found
 
 
 class _Memory:
@@ -177,8 +182,18 @@ def unique_name(wanted: str | None, ti: Any, parameters: Mapping[str, Any]) -> s
     """
     identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, dict(parameters)]
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]
-    start = (wanted or "").strip() or _PREFIX
+    start = (text(wanted) or "").strip() or _PREFIX
     return f"{start[: _MAX_NAME - len(mark) - 1].strip()}-{mark}"
+
+
+def text(value: Any) -> Any:
+    """Return a parameter that a template may have left as a number; ``None`` if it is empty.
+
+    :param value: Its value.
+    """
+    if isinstance(value, bool):
+        return None
+    return str(value) if isinstance(value, int | float) else value or None
 
 
 def number(parameter: str, value: object, kind: type[N]) -> N | None:
@@ -191,9 +206,9 @@ def number(parameter: str, value: object, kind: type[N]) -> N | None:
     """
     from airflow_provider_taskdl.exceptions import ConnectionConfigError
 
-    text = "" if value is None else str(value).strip()
+    digits = "" if value is None else str(value).strip()
     try:
-        return kind(text) if text else None
+        return kind(digits) if digits else None
     except ValueError:
         problem = f"{parameter} must be a number, not {value!r}"
     raise ConnectionConfigError(problem)

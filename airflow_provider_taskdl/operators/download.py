@@ -130,6 +130,7 @@ class DownloadToObjectStorageOperator(BaseOperator):
                 not_found=not_found,
                 max_consecutive_errors=max_consecutive_errors,
             )
+            self.start_from_trigger = self.start_trigger_args is not None
         self._job: DownloadJob | None = None
         self._killed = False
         self._lineage: dict[str, Any] | None = None
@@ -148,6 +149,13 @@ class DownloadToObjectStorageOperator(BaseOperator):
         from airflow_provider_taskdl.triggers.events import read_event
 
         return self._run(context, lambda _: read_event(event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after a deferral; Airflow's own limit of it counts as the deadline, and not as an error to retry."""
+        from airflow_provider_taskdl.triggers.events import raise_if_airflow_ended
+
+        raise_if_airflow_ended(next_method, next_kwargs, self.remote_task_id)
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         """Stop the transfer; what was completed stays, nothing half-written does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_taskdl.operators.creation import CreateTaskOperator, number
+from airflow_provider_taskdl.operators.creation import CreateTaskOperator, number, text
 
 if TYPE_CHECKING:
     from airflow_provider_taskdl.apis.base import Call
@@ -82,7 +82,7 @@ class EoCreateAnalysisTaskOperator(CreateTaskOperator):
             meta_data_id=meta_data_id,
             task_name=name,
             algorithms=_algorithms(self.algorithms),
-            shape_wkt=self.shape_wkt or None,
+            shape_wkt=text(self.shape_wkt),
             confidence_threshold=number("confidence_threshold", self.confidence_threshold, float),
             slice_width=number("slice_width", self.slice_width, int),
             slice_height=number("slice_height", self.slice_height, int),
@@ -96,8 +96,8 @@ class EoCreateAnalysisTaskOperator(CreateTaskOperator):
 def _algorithms(given: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     from airflow_provider_taskdl.exceptions import ConnectionConfigError
 
-    several = [given] if isinstance(given, str | Mapping) else list(given)
-    found = [{"algorithm": each} if isinstance(each, str) else each for each in several]
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    found = [each if isinstance(each, Mapping) else {"algorithm": text(each)} for each in several]
     if not found or not all(each.get("algorithm") for each in found):
         raise ConnectionConfigError("algorithms must name at least one, each by its code")
     return found

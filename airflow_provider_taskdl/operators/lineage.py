@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Airflow writes all events of a task in one request that may take five seconds: with a thousand it times out, and the
 # task fails after its work is done, at every try.
 MAX_EVENTS = 250
+# Characters of an asset's name: a longer one is an error, once all bytes are there.
+_MAX_NAME = 1500
 
 # One store, one name, whichever of its schemes a DAG uses.
 _OPENLINEAGE_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss"}
@@ -32,7 +34,8 @@ def announce(
 ) -> None:
     """Report files as assets: one event per file on each ``AssetAlias`` outlet, and to the lineage of hooks.
 
-    Where that would be more than ``MAX_EVENTS`` events, it is one for each alias: the manifest's.
+    Where that would be more than ``MAX_EVENTS`` events, or a URI is longer than an asset's name may be, it is one for
+    each alias: the manifest's.
 
     :param context: The task's context.
     :param outlets: The task's outlets.
@@ -44,11 +47,13 @@ def announce(
         uri: {"size": entry.size, "sha256": entry.sha256, "outcome": entry.outcome} for uri, entry in files.items()
     }
     collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
-    for uri, facts in events.items() if source is not None else ():
+    named = {uri: facts for uri, facts in events.items() if len(uri) <= _MAX_NAME}
+    for uri, facts in named.items() if source is not None else ():
         collector.add_output_asset(context=source, uri=uri, asset_extra=facts)
     aliases = [outlet for outlet in outlets if isinstance(outlet, AssetAlias)]
-    if len(events) * len(aliases) > MAX_EVENTS:
-        events = {manifest: {"files": len(files), "size": sum(entry.size for entry in files.values())}}
+    if len(events) * len(aliases) > MAX_EVENTS or len(named) < len(events):
+        total = {"files": len(files), "size": sum(entry.size for entry in files.values())}
+        events = {manifest: total} if len(manifest) <= _MAX_NAME else {}
     for alias in aliases:
         for uri, facts in events.items():
             context["outlet_events"][alias].add(Asset(uri), extra=facts)

@@ -33,9 +33,17 @@ def count_or_names(value: int | str | Collection[str] | None) -> int | Collectio
 def patterns(value: str | Sequence[str] | None) -> str | Sequence[str] | None:
     """Return ``file_pattern``: one pattern, or several.
 
-    :param value: That, also a list as text.
+    :param value: That, also a list as text; numbers, which native rendering makes of some texts, are texts again.
+    :raises ConnectionConfigError: It is something else.
     """
-    return value if not isinstance(value, str) or (several := _listed(value)) is None else several
+    found: Any = value
+    if isinstance(value, str) and (several := _listed(value)) is not None:
+        found = several
+    if isinstance(found, list | tuple | set | frozenset) and all(map(_is_word, found)):
+        return [str(one) for one in found]
+    if found is None or _is_word(found):
+        return None if found is None else str(found)
+    raise ConnectionConfigError(f"file_pattern must be a shell pattern, or several, not {value!r}")
 
 
 def shard_of(value: Sequence[int | str] | str | None) -> Shard | None:
@@ -72,6 +80,10 @@ def shard_count(value: int | str | Sequence[Any]) -> int:
     if count is None or count < 1:
         raise ConnectionConfigError(f"shards must be their number, or what shards(n) gives, not {value!r}")
     return count
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _whole_number(value: object) -> int | None:

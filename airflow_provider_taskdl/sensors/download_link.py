@@ -84,6 +84,7 @@ class DownloadLinkSensor(BaseSensorOperator):
                 not_found=not_found,
                 max_consecutive_errors=self._errors_to_outlast,
             )
+            self.start_from_trigger = self.start_trigger_args is not None
         self._hook: TaskApiHook | None = None
         self._watch: LinkWatch | None = None
         self._wait = 0.0
@@ -152,11 +153,10 @@ class DownloadLinkSensor(BaseSensorOperator):
 
         Before, one that the triggerer saw was skipped by some flags only, and Airflow's own was no time-out on 2.11.
         """
-        from airflow_provider_taskdl.triggers.events import timed_out
+        from airflow_provider_taskdl.triggers.events import raise_if_airflow_ended
 
         try:
-            if next_method == "__fail__" and (next_kwargs or {}).get("error") == "Trigger timeout":
-                raise timed_out(str(self.remote_task_id))
+            raise_if_airflow_ended(next_method, next_kwargs, self.remote_task_id)
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout as error:
             for flag in ("soft_fail", "never_fail"):

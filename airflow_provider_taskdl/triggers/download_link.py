@@ -72,13 +72,30 @@ class DownloadLinkTrigger(BaseTrigger):
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         return path, {name: getattr(self, name) for name in names}
 
+    def get_template_env(self, dag: Any = None) -> Any:
+        """Refuse what is not defined, as a worker does: nothing in its place may leave the id of another task."""
+        from jinja2 import StrictUndefined
+
+        environment = super().get_template_env(dag)
+        environment.undefined = StrictUndefined
+        return environment
+
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and send the one event."""
         try:
+            self._check_rendered()
             event = await self._wait_until(self._known_deadline())
         except TaskDownloadError as error:
             event = error_event(error)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    def _check_rendered(self) -> None:
+        # Airflow renders by the DAG as it is now, and not at all if that no longer lets this task begin here.
+        texts = map(str, (self.conn_id, self.remote_task_id, self.not_found))
+        if self.deadline is None and any("{{" in text or "{%" in text for text in texts):
+            raise TaskDownloadError(
+                "the DAG was changed while this task waited; its next try waits anew", retryable=True
+            )
 
     def _known_deadline(self) -> float:
         if self.deadline is not None:

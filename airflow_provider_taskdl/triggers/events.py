@@ -49,6 +49,18 @@ def read_event(event: Mapping[str, Any] | None) -> dict[str, Any]:
     raise TaskDownloadError(f"the trigger sent an event that is not understood; {what}", retryable=True)
 
 
+def raise_if_airflow_ended(next_method: str, next_kwargs: Mapping[str, Any] | None, remote_task_id: object) -> None:
+    """Return unless Airflow's own limit ended a deferral, as it does where no trigger was there at the deadline.
+
+    :param next_method: As a task's ``resume_execution`` gets it.
+    :param next_kwargs: Likewise.
+    :param remote_task_id: The task.
+    :raises AirflowSensorTimeout: It did.
+    """
+    if next_method == "__fail__" and (next_kwargs or {}).get("error") == "Trigger timeout":
+        raise timed_out(str(remote_task_id))
+
+
 def timed_out(remote_task_id: str) -> AirflowSensorTimeout:
     """Return what ends a wait whose deadline has come."""
     return AirflowSensorTimeout(

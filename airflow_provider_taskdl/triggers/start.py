@@ -20,7 +20,7 @@ _UNANSWERED = (
 )
 # What it was not given, of the run and of the task instance: there is none, or a default that looks like one.
 _NOT_GIVEN = (
-    r"\btriggering_asset_events\b"
+    r"\btriggering_asset_events\b|\btask\s*[.\[]"
     r"|\bdag_run\b[\s\S]*\b(?:consumed_asset_events|note|clear_number|triggering_user_name|team_name)\b"
     r"|\b(?:ti|task_instance)\b\W+(?:start_date|max_tries|state|is_mapped|bundle_instance)\b"
 )
@@ -48,11 +48,13 @@ def start_trigger_args(
     :param max_consecutive_errors: As for ``DownloadLinkTrigger``.
     """
     from airflow.triggers.base import BaseTrigger, StartTriggerArgs
+    from jinja2 import StrictUndefined
 
     if not hasattr(BaseTrigger, "render_template_fields"):
         return None
     dag = task.get_dag()
     has_more = any(getattr(dag, name, None) for name in _OF_THE_DAG)
+    has_more |= getattr(dag, "template_undefined", StrictUndefined) is not StrictUndefined
     templated = {"conn_id": task.conn_id, "remote_task_id": task.remote_task_id, "not_found": not_found}
     texts = {name: _renderable(value, has_more) for name, value in templated.items()}
     if None in texts.values():
@@ -60,20 +62,21 @@ def start_trigger_args(
     # Nobody can tell the trigger a time of day: the scheduler only adds this to the time when it makes the trigger, and
     # that limit, which the database keeps, is what the trigger has its deadline from.
     limit = timeout + GRACE_SECONDS
-    if task.execution_timeout is not None:  # then Airflow's limit is the earlier of the two
-        limit = min(limit, task.execution_timeout.total_seconds())
+    # The scheduler would end the wait when that is over, though after a worker's deferral it bounds the worker alone.
+    if task.execution_timeout is not None and task.execution_timeout.total_seconds() < limit:
+        return None
     return StartTriggerArgs(
         trigger_cls="airflow_provider_taskdl.triggers.download_link.DownloadLinkTrigger",
         next_method="execute_complete",
         trigger_kwargs={
             **texts,
             "deadline": None,
-            "grace": limit - timeout,
+            "grace": GRACE_SECONDS,
             "poll_interval": poll_interval,
             "max_consecutive_errors": max_consecutive_errors,
             "first_wait": min(poll_interval, _SPREAD_SECONDS),
         },
-        timeout=timedelta(seconds=timeout + GRACE_SECONDS),
+        timeout=timedelta(seconds=limit),
     )
 
 
@@ -83,15 +86,18 @@ def _renderable(value: Any, dag_has_more: bool) -> str | None:
     :param value: The parameter.
     :param dag_has_more: Whether the DAG defines anything for its templates.
     """
-    from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
 
     if isinstance(value, PlainXComArg):
         source = value.operator
         if source.is_mapped or source.get_closest_mapped_task_group() is not None:
             return None
-        # One result by its number is what the triggerer can ask for; an unmapped task's is -1.
-        return f"{{{{ ti.xcom_pull(task_ids={source.task_id!r}, key={value.key!r}, map_indexes=-1) }}}}"
+        # One result by its number is what the triggerer can ask for; an unmapped task's is -1. "None" might be an id.
+        pull = f"ti.xcom_pull(task_ids={source.task_id!r}, key={value.key!r}, map_indexes=-1)"
+        return f"{{{{ {pull} | default('', true) }}}}"
+    if not isinstance(value, str | int):  # the argument of a DAG or a task group, a function: a worker resolves them
+        return None
     text = str(value)
-    if isinstance(value, XComArg) or _FOR_A_WORKER.search(text) or (dag_has_more and not _PLAIN.fullmatch(text)):
+    if _FOR_A_WORKER.search(text) or (dag_has_more and not _PLAIN.fullmatch(text)):
         return None
     return text

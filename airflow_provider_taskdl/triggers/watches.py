@@ -186,7 +186,8 @@ class ListedTasks(Watch):
             waits = {task_id for task_id in unsettled if self._is_at_work(by_id.get(task_id))}
             over = [task_id for task_id in unsettled if task_id not in waits and not self.looks.is_put_off(task_id)]
             left = over[_MOST_AT_A_TIME:]
-            looked_at = [task_id for task_id in unsettled if task_id not in set(left)]
+            later = set(left)
+            looked_at = [task_id for task_id in unsettled if task_id not in later]
         found = await _all([self._judge(service, task_id, by_id.get(task_id)) for task_id in looked_at])
         outcomes = dict(zip(looked_at, found, strict=True))
         ready = {task_id: files for task_id, files in outcomes.items() if isinstance(files, FileListing)}

@@ -213,14 +213,21 @@ def test_what_was_made_at_another_service_is_not_remembered(
         assert elsewhere.count("bls.create") == 1
 
 
-@pytest.mark.parametrize(("fault", "kind"), [(Status(403), "success"), (Status(503), "retry")])
-def test_what_is_remembered_is_believed_where_its_state_is_not_told(
-    taskdl_emulator: Emulator, fault: Fault, kind: str
-) -> None:
+@pytest.mark.parametrize("fault", [Status(403), Status(503), Status(501), Body()])
+def test_what_is_remembered_is_believed_where_its_state_is_not_told(taskdl_emulator: Emulator, fault: Fault) -> None:
+    store = StateStore()
+    made = _create().execute(a_try(1, store))
+    taskdl_emulator.fault("bls.status", fault)
+    assert _create().execute(a_try(2, store)) == made
+    assert taskdl_emulator.count("bls.create") == 1
+
+
+def test_what_is_remembered_is_not_made_again_while_the_service_is_down(taskdl_emulator: Emulator) -> None:
     store = StateStore()
     _create().execute(a_try(1, store))
-    taskdl_emulator.fault("bls.status", fault)
-    assert outcome(lambda: _create().execute(a_try(2, store)))[0] == kind
+    for place in ("bls.status", "bls.list"):
+        taskdl_emulator.fault(place, Status(503))
+    assert outcome(lambda: _create().execute(a_try(2, store)))[0] == "retry"
     assert taskdl_emulator.count("bls.create") == 1
 
 

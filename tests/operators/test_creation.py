@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_taskdl.exceptions import TaskDownloadError
+from airflow_provider_taskdl.exceptions import ConnectionConfigError, TaskDownloadError
 from airflow_provider_taskdl.operators.bls import BlsCreateDownloadTaskOperator, BlsDeleteDownloadTaskOperator
 from airflow_provider_taskdl.operators.creation import CreateTaskOperator, unique_name
 from airflow_provider_taskdl.operators.eo_analysis import EoCreateAnalysisTaskOperator
@@ -63,6 +63,33 @@ def test_a_parameter_that_is_wrong_fails_before_anything_is_asked(
     with pytest.raises(TaskDownloadError, match=says):
         raise cause
     assert taskdl_emulator.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("create", "as_text", "native"),
+    [
+        (bls, {"name": "20251120"}, {"name": 20251120}),
+        (bls, {"query_start_time": "20251101"}, {"query_start_time": 20251101}),
+        (bls, {"project": "7", "log_stream_name": "8", "query": "9"}, {"project": 7, "log_stream_name": 8, "query": 9}),
+        (eo, {"algorithms": "7"}, {"algorithms": 7}),
+        (eo, {"algorithms": ["7", "a"]}, {"algorithms": (7, "a")}),
+    ],
+)
+def test_what_native_rendering_makes_a_number_of_is_text_again(
+    create: Callable[..., CreateTaskOperator], as_text: dict[str, Any], native: dict[str, Any]
+) -> None:
+    ti = make_context()["ti"]
+    requests = []
+    for settings in (as_text, native):
+        operator = create(**settings)
+        requests.append((unique_name(operator.name, ti, {}), operator._call("n").body))
+    assert requests[0] == requests[1]
+
+
+@pytest.mark.parametrize("algorithms", [True, None, {}, [None], [[]], [{"analyzeParam": {}}, "a"]])
+def test_what_names_no_algorithm_is_refused(algorithms: Any) -> None:
+    with pytest.raises(ConnectionConfigError, match="at least one"):
+        eo(algorithms=algorithms)._call("n")
 
 
 @pytest.mark.parametrize("name", [None, "", "nightly", "n" * 80, "日志 导出"])

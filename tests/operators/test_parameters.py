@@ -82,5 +82,16 @@ def test_one_name_is_no_list_whatever_it_looks_like(name: str) -> None:
     assert (count_or_names(name), patterns(name)) == ([name], name)
 
 
+@pytest.mark.parametrize(("value", "words"), [(5, "5"), ([5, "a"], ["5", "a"]), (("a",), ["a"]), (2025.5, "2025.5")])
+def test_a_pattern_that_native_rendering_made_a_number_of_is_text_again(value: Any, words: Any) -> None:
+    assert patterns(value) == words
+
+
+@pytest.mark.parametrize("value", [True, {"a": 1}, [None], [["a"]], b"a", object])
+def test_what_is_no_pattern_is_refused(value: Any) -> None:
+    with pytest.raises(ConnectionConfigError, match="file_pattern must be a shell pattern, or several, not"):
+        patterns(value)
+
+
 def test_an_empty_list_that_became_text_expects_nothing() -> None:
     assert (count_or_names("[]"), patterns("[]")) == ([], [])

@@ -127,3 +127,9 @@ def test_errors_in_a_row_are_left_to_airflows_retries(
     kind, error = _result(_operator(deferrable, tmp_path, task.id, max_consecutive_errors=2))
     assert (kind, type(error).__name__) == ("retry", "ServiceUnavailableError")
     assert taskdl_emulator.count("eo.link") == 3
+
+
+def test_airflows_own_end_of_a_deferral_is_a_time_out_and_no_error_to_retry(tmp_path: Path) -> None:
+    operator = _operator(True, tmp_path, "7")
+    with pytest.raises(AirflowSensorTimeout, match="remote task 7 were not there in time"):
+        operator.resume_execution("__fail__", {"error": "Trigger timeout"}, make_context())

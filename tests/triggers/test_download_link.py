@@ -51,7 +51,7 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[TaskApiHook]:
     aclose = TaskApiHook.aclose
 
     async def spy(hook: TaskApiHook) -> None:
-        assert "_async_clients" in vars(hook)
+        assert hook._clients_of
         await aclose(hook)
         hooks.append(hook)
 

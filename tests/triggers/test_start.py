@@ -9,12 +9,15 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import DAG, task, task_group
+from airflow.providers.common.compat.sdk import DAG, dag, task, task_group
 
+from airflow_provider_taskdl.exceptions import TaskDownloadError
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
 from airflow_provider_taskdl.testing import Emulator
 from airflow_provider_taskdl.triggers.download_link import DownloadLinkTrigger
+from airflow_provider_taskdl.triggers.events import read_event
 from tests.airflow_versions import since
 from tests.triggers.starting import START, both, operator, sensor
 
@@ -77,6 +80,9 @@ def test_every_template_of_the_wait_is_rendered_in_the_triggerer(make: Any) -> N
         ("{{ ti.start_date }}", False),
         ("{{ task_instance['max_tries'] }}", False),
         ("{% set run = dag_run %}{{ run.note }}", False),
+        ("poll-{{ task.poke_interval }}", False),
+        ("{{ task['retries'] }}", False),
+        ("{{ task_reschedule_count }}{{ params.task_id }}", True),
         ("{{ dag_run.conf.id }}-{{ dag_run.start_date }}-{{ dag_run.run_type }}-{{ ti.try_number }}", True),
         ("{{ ti.get_dagrun_state(dag.dag_id, run_id) }}-{{ ti.get_ti_count(dag.dag_id) }}", True),
         ("{{ var.value.uuid }}", True),
@@ -145,7 +151,9 @@ def test_a_tasks_output_is_asked_for_by_its_number(make: Any) -> None:
     with DAG("output"):
         waiting = make(give())
     kwargs = waiting.start_trigger_args.trigger_kwargs
-    assert kwargs["remote_task_id"] == "{{ ti.xcom_pull(task_ids='give', key='return_value', map_indexes=-1) }}"
+    assert kwargs["remote_task_id"] == (
+        "{{ ti.xcom_pull(task_ids='give', key='return_value', map_indexes=-1) | default('', true) }}"
+    )
     assert waiting.upstream_task_ids == {"give"}
 
 
@@ -183,18 +191,69 @@ def test_it_outlives_being_written_down(make: Any) -> None:
 
 
 @both
-@pytest.mark.parametrize(("execution", "grace"), [(None, 120.0), (10_000, 120.0), (650, 50.0), (100, -500.0)])
-def test_the_deadline_is_the_same_whatever_airflows_own_limit_is(
-    make: Any, execution: int | None, grace: float
-) -> None:
+@pytest.mark.parametrize("execution", [None, 10_000, 720])
+def test_the_deadline_is_the_timeout_from_when_the_scheduler_began(make: Any, execution: int | None) -> None:
     limit = None if execution is None else timedelta(seconds=execution)
     args = make(execution_timeout=limit).start_trigger_args
-    assert args.trigger_kwargs["grace"] == grace
     # As the scheduler has it: the earlier of the two limits, counted from now.
     began = datetime.now(timezone.utc)
     trigger = DownloadLinkTrigger(**args.trigger_kwargs)
     trigger.timeout_after = began + min(filter(None, (args.timeout, limit)))  # type: ignore[attr-defined]
     assert trigger._known_deadline() == pytest.approx(began.timestamp() + 600)
+
+
+@both
+@pytest.mark.parametrize("execution", [719, 100])
+def test_a_time_out_for_the_execution_does_not_end_the_wait(make: Any, execution: int) -> None:
+    waiting = make(execution_timeout=timedelta(seconds=execution))
+    assert (waiting.start_trigger_args, waiting.start_from_trigger) == (None, False)
+
+
+@both
+def test_what_only_a_worker_can_resolve_is_left_to_it(make: Any) -> None:
+    seen: list[Any] = []
+
+    @task_group
+    def each(number: Any) -> None:
+        seen.append(make(number))
+
+    @dag  # type: ignore[arg-type]
+    def one(uuid: str = "1") -> None:
+        seen.append(make(uuid))
+
+    one()
+    with DAG("more"):
+        each.expand(number=["1", "2"])
+        seen.append(make(lambda context, jinja_env: "7", task_id="by_function"))
+        seen.append(make(None, task_id="none"))
+    assert [waiting.start_trigger_args for waiting in seen] == [None] * 4
+    assert [waiting.start_from_trigger for waiting in seen] == [False] * 4
+
+
+@both
+def test_a_dag_that_lets_templates_be_undefined_is_left_to_a_worker(make: Any) -> None:
+    with DAG("lax", template_undefined=jinja2.Undefined):  # type: ignore[arg-type]
+        assert make().start_trigger_args is None
+        assert make("7", task_id="plain").start_trigger_args is not None
+
+
+def test_what_is_undefined_is_refused_as_in_a_worker() -> None:
+    facts: dict[str, Any] = {"conn_id": "c", "remote_task_id": "7", "deadline": None, "poll_interval": 1.0}
+    trigger = DownloadLinkTrigger(**facts)
+    with pytest.raises(jinja2.UndefinedError):
+        trigger.get_template_env().from_string("region-{{ params.regoin }}-7").render(params={"region": "bj"})
+
+
+@pytest.mark.parametrize("name", ["remote_task_id", "conn_id", "not_found"])
+@pytest.mark.parametrize("text", ["{{ params.id }}", "{% if a %}1{% endif %}"])
+def test_a_template_that_nobody_rendered_fails_the_try_alone(name: str, text: str) -> None:
+    facts: dict[str, Any] = {"conn_id": "eo_analysis_default", "remote_task_id": "7", "not_found": "fail", name: text}
+    trigger = DownloadLinkTrigger(**facts, deadline=None, poll_interval=1.0, grace=120.0)
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=600)  # type: ignore[attr-defined]
+    (event,) = _events(trigger)
+    with pytest.raises(TaskDownloadError, match="the DAG was changed while this task waited") as caught:
+        read_event(event)
+    assert caught.value.retryable
 
 
 def _events(trigger: DownloadLinkTrigger) -> list[Any]:
