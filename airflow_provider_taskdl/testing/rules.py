@@ -6,9 +6,10 @@ A line is ``<kind>[:<pattern>] <fault> [<value>] [name=value …] [times=N] [aft
     bls.link status 503 retry_after=2         every time
     eo.link hide how=null times=3 after=1     from the second question to the fourth
 
-Kinds are those of ``KINDS``, or a pattern such as ``*.link``. What stands behind the colon is matched with the task's
-id, or with the file's name and path. A value without a name is the fault's first parameter; the name of a yes-or-no
-parameter alone means yes. Every rule that matches is applied, in the order they were made.
+Kinds are ``bls.link``, ``bls.status``, ``bls.list``, ``bls.create``, ``bls.delete``, ``eo.link``, ``eo.status``,
+``eo.list``, ``eo.create``, ``market.link`` and ``file``, or a pattern such as ``*.link``. What stands behind the colon
+is matched with the task's id, or with the file's name and path. A value without a name is the fault's first parameter;
+the name of a yes-or-no parameter alone means yes. Every rule that matches is applied, in the order they were made.
 """
 
 from __future__ import annotations
