@@ -63,7 +63,7 @@ def test_a_published_file_is_not_fetched_again(
     assert leftovers(tmp_path) == set()
 
 
-@pytest.mark.parametrize("moment", ["replace", "_sync_directory"])
+@pytest.mark.parametrize("moment", ["replace", "sync_directory"])
 def test_a_kill_about_the_renaming_costs_nothing(
     server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path, moment: str
 ) -> None:
