@@ -21,7 +21,7 @@ standalone: $(VENV)/.runtime  ## Airflow with its UI, the examples and the emula
 test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
 
-compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; choose with ARGS="2.11 3.3/3.13"
+compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; ARGS="2.11 3.3/3.13", "--jobs 2"
 	$(BIN)/python scripts/compat.py $(ARGS)
 
 compat-oldest: $(VENV)/.dev  ## The oldest Airflow in short

@@ -55,6 +55,5 @@ with DAG(
     DownloadToObjectStorageOperator.partial(
         task_id="download",
         conn_id="baidu_bls_default",
-        # A directory for each: exports may have files of the same name.
         destination=DESTINATION,
     ).expand(remote_task_id=ready())

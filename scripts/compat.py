@@ -6,6 +6,7 @@
     python scripts/compat.py 2.11 3.3/3.13    these rows: an Airflow, or an Airflow on a Python
     python scripts/compat.py --quick          only the tests that meet Airflow, and the example DAGs; if no row is
                                               named, on the oldest Airflow with the Python that runs this
+    python scripts/compat.py --jobs 2         so many rows side by side, each told of when it ends
 
 Each row has a virtual environment of its own in ``.venv-compat``, which stays for the next time. An old Airflow does
 not work with packages that came long after it, so it gets those of its day.
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from environments import ROOT, find_python, make
@@ -97,11 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="AIRFLOW[/PYTHON]", help=", ".join(row.name for row in ROWS))
     parser.add_argument("--quick", action="store_true", help="in short")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at once (default %(default)s)")
     options = parser.parse_args(arguments)
     rows = [oldest()] if options.quick and not options.rows else chosen(options.rows)
     if not rows:
         parser.error(f"no such row; there are {', '.join(row.name for row in ROWS)}")
-    ends = {row: run(row, QUICK if options.quick else ALL) for row in rows}
+    tests = QUICK if options.quick else ALL
+    with ThreadPoolExecutor(options.jobs) as pool:
+        ends = dict(zip(rows, pool.map(lambda row: run(row, tests, whole=options.jobs > 1), rows), strict=True))
     print("\nAirflow  Python")
     for row, (works, said) in ends.items():
         print(f"{row.airflow:8} {row.python:7} {'yes' if works else 'no '}  {said}")
@@ -118,14 +123,20 @@ def chosen(names: Sequence[str]) -> list[Row]:
     return [row for row in ROWS if not names or row.name in names or row.name.partition("/")[0] in names]
 
 
-def run(row: Row, tests: Sequence[str]) -> tuple[bool, str]:
-    """Run tests in the environment of a row, and return whether all is well and what was said last."""
+def run(row: Row, tests: Sequence[str], *, whole: bool = False) -> tuple[bool, str]:
+    """Run tests in the environment of a row, and return whether all is well and what was said last.
+
+    :param row: The row.
+    :param tests: Files and directories of tests.
+    :param whole: Print nothing before all is said, since others are talking too.
+    """
     python = find_python(row.python)
     if python is None:
         # On a laptop few have them all.
         return os.environ.get("CI") != "true", f"NOT RUN: there is no Python {row.python} on this machine"
-    print(f"\nAirflow {row.airflow}, Python {row.python}", flush=True)
-    began, said = time.monotonic(), ""
+    title = f"\nAirflow {row.airflow}, Python {row.python}"
+    print(f"{title}: begins" if whole else title, flush=True)
+    began, said, text = time.monotonic(), "", title
     try:
         inner = make(ROOT / ".venv-compat" / row.name.replace("/", "-py"), python, row.packages)
     except subprocess.CalledProcessError:
@@ -138,8 +149,13 @@ def run(row: Row, tests: Sequence[str]) -> tuple[bool, str]:
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            if whole:
+                text += f"\n{line.rstrip()}"
+            else:
+                print(line, end="", flush=True)
             said = line.strip(" =\n") or said
+    if whole:
+        print(text, flush=True)
     return process.returncode == 0, f"{said}; installed in {installed - began:.0f} s"
 
 

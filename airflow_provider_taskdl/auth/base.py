@@ -59,11 +59,10 @@ def _at(url: str, host: str | None) -> str:
 
 def _leave_behind(fields: Iterable[str], response: requests.Response, **_: Any) -> None:
     """Take fields out of a request that is going to be sent on to another place."""
-    if response.is_redirect and _origin(urljoin(response.url, response.headers["location"])) != _origin(response.url):
+    if not response.is_redirect:
+        return
+    target = urljoin(response.url, response.headers["location"])
+    # As it decides itself about `Authorization`.
+    if requests.Session().should_strip_auth(response.url, target):  # type: ignore[no-untyped-call]
         for name in fields:
             response.request.headers.pop(name, None)
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2].lower()

@@ -86,3 +86,10 @@ class AsyncClients:
     async def _close(self, client: httpx.AsyncClient) -> None:
         self._kept.discard(client)
         await client.aclose()
+
+
+def of_living_loops(
+    clients: Mapping[asyncio.AbstractEventLoop, AsyncClients],
+) -> dict[asyncio.AbstractEventLoop, AsyncClients]:
+    """Return those clients whose event loop is not over: others can be neither used nor closed."""
+    return {loop: own for loop, own in clients.items() if not loop.is_closed()}

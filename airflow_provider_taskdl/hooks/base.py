@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
-from weakref import WeakKeyDictionary, finalize
+from weakref import finalize
 
 import httpx
 from airflow.providers.common.compat.connection import get_async_connection
@@ -24,7 +24,7 @@ from airflow_provider_taskdl.exceptions import (
     TaskDownloadError,
 )
 from airflow_provider_taskdl.hooks.access import Access, facts_of, make_client
-from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients
+from airflow_provider_taskdl.hooks.async_clients import IDLE_SECONDS, AsyncClients, of_living_loops
 from airflow_provider_taskdl.hooks.classic_form import ClassicForm
 from airflow_provider_taskdl.hooks.exchange import ACCEPTED, Exchange
 from airflow_provider_taskdl.hooks.failures import without_answer
@@ -61,7 +61,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         self.unknown_extras: list[str] = []
         self.remarks: list[str] = []
         self._exchange = Exchange()
-        self._clients_of: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClients] = WeakKeyDictionary()
+        self._clients_of: dict[asyncio.AbstractEventLoop, AsyncClients] = {}
 
     @abstractmethod
     def make_access(self, connection: Connection, extras: Any) -> Access:
@@ -244,6 +244,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
     def _async_clients(self) -> AsyncClients:
         loop = asyncio.get_running_loop()  # to which their connections belong
         if loop not in self._clients_of:
+            self._clients_of = of_living_loops(self._clients_of)
             settings = {**self._client_settings(), "limits": httpx.Limits(keepalive_expiry=IDLE_SECONDS)}
             self._clients_of[loop] = AsyncClients(partial(make_client, httpx.AsyncClient, **settings))
         return self._clients_of[loop]
@@ -276,7 +277,7 @@ class TaskApiHook(NeverPickled, ClassicForm, BaseHook):
         except Exception:  # noqa: BLE001 - whatever it is, there is something else to tell of
             return False
         # Async clients would send the old credentials to the new address; who uses them makes a new hook.
-        if self._clients_of or facts_of(connection) == facts_of(self.connection):
+        if of_living_loops(self._clients_of) or facts_of(connection) == facts_of(self.connection):
             return False
         self.log.info("Connection %s was changed meanwhile; going on with what it says now", self.conn_id)
         self.close()

@@ -97,8 +97,12 @@ class BlsCreateDownloadTaskOperator(CreateTaskOperator):
         start, end = text(self.query_start_time), text(self.query_end_time)
         if not start or not end:
             raise ConnectionConfigError(f"the window to export has no start or no end{no_interval}")
+        if (log_store := text(self.log_store_name)) is None:
+            raise ConnectionConfigError(
+                "log_store_name is empty; if it comes from a template, what did the template give?"
+            )
         call = BlsHook.api.create_download_task(
-            log_store_name=str(self.log_store_name),
+            log_store_name=log_store,
             query_start_time=start,
             query_end_time=end,
             name=name,
@@ -116,7 +120,7 @@ class BlsCreateDownloadTaskOperator(CreateTaskOperator):
         return call
 
     def _made(self, hook: BlsHook, name: str) -> Iterator[tuple[str | None, str | None, TaskState]]:
-        for task in hook.list_download_tasks(project=text(self.project), log_store_name=str(self.log_store_name)):
+        for task in hook.list_download_tasks(project=text(self.project), log_store_name=text(self.log_store_name)):
             yield task.name, task.uuid, task.task_state
 
 

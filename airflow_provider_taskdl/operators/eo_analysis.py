@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_taskdl.operators.creation import CreateTaskOperator, number, text
@@ -96,7 +96,7 @@ class EoCreateAnalysisTaskOperator(CreateTaskOperator):
 def _algorithms(given: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     from airflow_provider_taskdl.exceptions import ConnectionConfigError
 
-    several = list(given) if isinstance(given, list | tuple) else [given]
+    several = list(given) if isinstance(given, Collection) and not isinstance(given, str | Mapping) else [given]
     found = [each if isinstance(each, Mapping) else {"algorithm": text(each)} for each in several]
     if not found or not all(each.get("algorithm") for each in found):
         raise ConnectionConfigError("algorithms must name at least one, each by its code")

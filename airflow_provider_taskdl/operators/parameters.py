@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError
@@ -39,7 +39,7 @@ def patterns(value: str | Sequence[str] | None) -> str | Sequence[str] | None:
     found: Any = value
     if isinstance(value, str) and (several := _listed(value)) is not None:
         found = several
-    if isinstance(found, list | tuple | set | frozenset) and all(map(_is_word, found)):
+    if isinstance(found, Collection) and not isinstance(found, str | bytes | Mapping) and all(map(_is_word, found)):
         return [str(one) for one in found]
     if found is None or _is_word(found):
         return None if found is None else str(found)

@@ -76,7 +76,7 @@ class EndlessLines(http.client.HTTPException):
 
 
 class CutLine(http.client.HTTPException):
-    """The connection ended within a line."""
+    """The connection ended within a line, or within the head."""
 
 
 class _Lines:
@@ -87,6 +87,7 @@ class _Lines:
 
     def __init__(self, file: Any) -> None:
         self._file, self._left = file, _MAX_LINES
+        self.in_head, self._has_begun = False, False
 
     def readline(self, limit: int) -> bytes:
         line: bytes = self._file.readline(min(limit, self._left + 1))
@@ -96,6 +97,9 @@ class _Lines:
         if line and len(line) < limit and not line.endswith(b"\n"):
             # Taken for whole, it could say anything: the first digit of a chunk's length ("0FA0") is the last chunk.
             raise CutLine
+        if self.in_head and self._has_begun and not line:  # nor is a head whole without the empty line at its end
+            raise CutLine
+        self._has_begun = True
         return line
 
     def __getattr__(self, name: str) -> Any:
@@ -118,12 +122,15 @@ class BoundedResponse(http.client.HTTPResponse):
 
         :raises http.client.HTTPException: It is none.
         """
+        lines = self.fp
+        lines.in_head = True
         super().begin()
         while 100 <= self.status < 200:
             if self.status == http.client.SWITCHING_PROTOCOLS:
                 raise http.client.BadStatusLine("101, which nobody asked for")
             self.headers = self.msg = None  # type: ignore[assignment]
             super().begin()
+        lines.in_head = False
 
 
 class Connection(http.client.HTTPConnection):

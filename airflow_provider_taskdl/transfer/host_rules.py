@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
@@ -68,7 +67,8 @@ class HostRules:
             parts.port  # noqa: B018 - raises for a port that is none
             _check_brackets(parts)
             # A host's name with anything else in it may hold the query, and would be looked up, and shown.
-            broken = "[" not in parts.netloc and not re.fullmatch(r"[\w.-]*", parts.hostname or "")
+            odd = {char for char in parts.hostname or "" if char.isascii() and not char.isalnum()} - {*"-._"}
+            broken = "[" not in parts.netloc and bool(odd)
             broken |= any(char.isspace() for char in parts.netloc) or any(char < " " or char == "\x7f" for char in url)
         except ValueError:
             broken = True

@@ -51,6 +51,7 @@ def test_no_view_of_the_authentication_shows_the_token(auth: TokenAuth) -> None:
 @pytest.mark.parametrize(
     ("target", "goes_along"),
     [("https://other.example/y", False), ("http://h.example/y", False), ("https://h.example:8443/y", False),
+     ("https://h.example:443/y", True),
      ("//other.example/y", False), ("/y", True), ("https://h.example/y", True)],
 )  # fmt: skip
 @pytest.mark.parametrize("auth", [TokenAuth(TOKEN, "X-API-Key", ""), BceAuth("ak", "sk", TOKEN)])

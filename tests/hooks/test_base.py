@@ -117,12 +117,16 @@ def test_a_hook_serves_one_event_loop_after_another(taskdl_emulator: Emulator) -
     hook.close()
 
 
-def test_clients_of_an_event_loop_that_is_over_are_not_used_again(connect: Callable[..., Any]) -> None:
+def test_clients_of_an_event_loop_that_is_over_are_not_used_again(
+    connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hook = connect(EoAnalysisHook, _json({"code": 200, "data": None}))
     for _ in range(3):  # nobody closes it
         assert asyncio.run(hook.alist_files("1")).files == ()
         gc.collect()
-    assert not hook._clients_of
+    assert len(hook._clients_of) == 1
+    monkeypatch.setenv("AIRFLOW_CONN_SERVICE", json.dumps({**EO, "password": "another one"}))
+    assert hook._has_changed(), "they are no reason to go on with the old credentials"
 
 
 def _shown(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import UserList
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -47,6 +48,8 @@ def test_every_parameter_is_a_template_and_only_assigned(kind: Any) -> None:
         (bls, {"query_end_time": "2025-11-01T00:00:00Z"}, "window to export is empty.*a run without a data interval"),
         (bls, {"query_start_time": "yesterday"}, "not an ISO 8601 time"),
         (bls, {"limit": "many"}, "limit must be a number"),
+        (bls, {"log_store_name": ""}, "log_store_name is empty"),
+        (bls, {"log_store_name": None}, "log_store_name is empty"),
         (eo, {"meta_data_id": ""}, "meta_data_id is empty"),
         (eo, {"meta_data_id": "x"}, "meta_data_id must be a number"),
         (eo, {"algorithms": []}, "at least one"),
@@ -73,6 +76,8 @@ def test_a_parameter_that_is_wrong_fails_before_anything_is_asked(
         (bls, {"project": "7", "log_stream_name": "8", "query": "9"}, {"project": 7, "log_stream_name": 8, "query": 9}),
         (eo, {"algorithms": "7"}, {"algorithms": 7}),
         (eo, {"algorithms": ["7", "a"]}, {"algorithms": (7, "a")}),
+        (eo, {"algorithms": ["7", "a"]}, {"algorithms": UserList([7, "a"])}),
+        (bls, {"log_store_name": "7"}, {"log_store_name": 7}),
     ],
 )
 def test_what_native_rendering_makes_a_number_of_is_text_again(

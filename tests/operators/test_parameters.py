@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import UserList
 from typing import Any
 
 import pytest
@@ -85,6 +86,11 @@ def test_one_name_is_no_list_whatever_it_looks_like(name: str) -> None:
 @pytest.mark.parametrize(("value", "words"), [(5, "5"), ([5, "a"], ["5", "a"]), (("a",), ["a"]), (2025.5, "2025.5")])
 def test_a_pattern_that_native_rendering_made_a_number_of_is_text_again(value: Any, words: Any) -> None:
     assert patterns(value) == words
+
+
+def test_patterns_may_come_in_any_collection() -> None:
+    assert patterns(UserList(["a", "b"])) == ["a", "b"]  # as Airflow's own sequence of a mapped task's results
+    assert set(patterns({"a", "b"}) or ()) == {"a", "b"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [True, {"a": 1}, [None], [["a"]], b"a", object])

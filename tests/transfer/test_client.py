@@ -100,6 +100,11 @@ class TestConnections:
                     pass
             response.close()
 
+    @pytest.mark.parametrize("cut", ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nETag: x\r\n", "HTTP/1.1 103 E\r\n\r\n"])
+    def test_a_head_that_is_cut_is_no_answer(self, cut: str) -> None:
+        with Host(sends(cut.encode(), "close")) as host, pytest.raises(ConnectionBroken):
+            get(host.url())
+
     def test_many_hosts_leave_no_more_connections_than_were_ever_in_use_at_once(self) -> None:
         with ExitStack() as hosts, link_client() as client:
             urls = [hosts.enter_context(Host(HELLO)).url() for _ in range(9)]

@@ -162,6 +162,11 @@ def test_what_is_no_plain_http_url_is_refused(url: str, why: str) -> None:
         HostRules().check_url(url)
 
 
+@pytest.mark.parametrize("host", ["münchen.de", "उदाहरण.परीक्षा", "a_b-c.example", "xn--mnchen-3ya.de", "1.2.3.4"])
+def test_a_host_may_have_a_name_in_any_script(host: str) -> None:
+    assert HostRules().check_url(f"https://{host}:8443/f").hostname == host
+
+
 @pytest.mark.parametrize("netloc", ["[::1]", "[2001:DB8::1]:8443", "[::ffff:1.2.3.4]:"])
 def test_an_ipv6_address_stands_in_brackets(netloc: str) -> None:
     assert HostRules().check_url(f"http://{netloc}/f").netloc == netloc

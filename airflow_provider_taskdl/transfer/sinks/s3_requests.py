@@ -167,11 +167,11 @@ class S3Requests:
         :param params: The operation's parameters besides bucket and body.
         :raises DestinationError: The store refused, or cannot be reached.
         """
-        stop, fields = stop or threading.Event(), fields or {}
+        stop, fields, had_md5 = stop or threading.Event(), fields or {}, self._md5
         try:
             return self._put(operation, data, stop, fields, params)
         except DestinationError as error:
-            if error.code != "InvalidRequest" or self._md5:
+            if error.code != "InvalidRequest" or had_md5:  # another thread may have learnt it meanwhile
                 raise
         # A bucket that locks its objects takes nothing without a digest.
         self._md5 = True
@@ -186,7 +186,7 @@ class S3Requests:
         params: Mapping[str, Any],
     ) -> str:
         params, target = {"Bucket": self._bucket, **params}, self.target(params["Key"])
-        if self._md5 and len(data):
+        if self._md5:
             digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
             fields, params = {**fields, "Content-MD5": digest}, {**params, "ContentMD5": digest}
         failures = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_taskdl.exceptions import ConnectionConfigError, DestinationError, DestinationExistsError
 from airflow_provider_taskdl.testing import Synthetic
+from airflow_provider_taskdl.transfer.sinks import object_store
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink
 from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
 from airflow_provider_taskdl.transfer.stop import Cancelled
@@ -209,10 +209,20 @@ class TestLeftovers:
             memory.put(name, b"x")
         store_of(memory)
         assert memory.names() == names
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + 4 * 24 * 3600)
+        monkeypatch.setattr(object_store, "_OLD", -1.0)  # as if that time had passed
         store_of(memory)
         assert memory.names() == {"_taskdl/t.json", "f.part"}
+
+    def test_who_may_not_look_for_them_may_write_all_the_same(
+        self, memory: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def denied(*_: Any, **__: Any) -> None:
+            raise PermissionError("list denied")
+
+        monkeypatch.setattr(memory.fs, "ls", denied)
+        sink = store_of(memory).open("f", Origin(1), part_size=PART, replace=True)
+        fill(sink, b"x")
+        assert sink.commit().size == 1
 
     @pytest.mark.parametrize("mark", "*?[")
     def test_a_place_that_would_be_a_pattern_is_refused(self, memory: Bucket, mark: str) -> None:
