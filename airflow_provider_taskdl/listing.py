@@ -230,6 +230,10 @@ def parse_time(text: str) -> datetime:
 
     :raises ValueError: The text is no such time.
     """
-    # datetime.fromisoformat knows neither "Z" nor fractions of other than 3 or 6 digits before Python 3.11.
-    time = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+    # datetime.fromisoformat knows neither "Z" nor fractions of other than 3 or 6 digits before Python 3.11, nor a day
+    # without hyphens (`ds_nodash`).
+    text = text.strip()
+    if len(text) == 8 and text.isdecimal():
+        text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
+    time = datetime.fromisoformat(text.replace("Z", "+00:00").replace("z", "+00:00"))
     return time if time.tzinfo is not None else time.replace(tzinfo=timezone.utc)

@@ -171,3 +171,7 @@ def test_what_is_no_time_is_a_value_error(text: str) -> None:
 @pytest.mark.parametrize("state", list(TaskState))
 def test_a_state_is_shown_as_its_word(state: TaskState) -> None:
     assert f"{state}" == str(state) == state.value
+
+
+def test_a_day_without_hyphens_is_one_on_every_python() -> None:
+    assert parse_time(" 20251101 ") == parse_time("2025-11-01")
