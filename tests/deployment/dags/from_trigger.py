@@ -47,6 +47,6 @@ with DAG("download_from_trigger", **COMMON):
         wait_for_link=True,
         poll_interval=1,
         wait_timeout=3600,
-        execution_timeout=timedelta(seconds=3000),
+        execution_timeout=timedelta(seconds=4000),  # a shorter one than the wait's would go through a worker
         **WAIT,
     )
