@@ -46,7 +46,7 @@ def make(directory: Path, python: str, packages: Sequence[str]) -> Path:
         shutil.rmtree(directory, ignore_errors=True)
         subprocess.run([*uv("venv"), "--quiet", "--python", python, str(directory)], cwd=ROOT, check=True)
         install = [*uv("pip", "install"), "--quiet", "--python", str(inner), *packages]
-        subprocess.run(install, cwd=ROOT, env={**os.environ, **index()}, check=True)
+        subprocess.run(install, cwd=ROOT, env={**os.environ, **as_pip()}, check=True)
         stamp.write_text(made_of, encoding="utf-8")
     return inner
 
@@ -56,17 +56,20 @@ def uv(*words: str) -> list[str]:
     return [sys.executable, "-m", "uv", *words]
 
 
-def index() -> dict[str, str]:
+def as_pip() -> dict[str, str]:
     """Return what uv needs in its environment to look where pip does; of pip's settings it reads none."""
-    if any(name in os.environ for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")):
-        return {}
     said = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
     settings = dict(re.findall(r"^(?:global|site|user|:env:)\.([\w-]+)='(.*)'$", said, re.MULTILINE))
-    return {"UV_DEFAULT_INDEX": settings["index-url"]} if "index-url" in settings else {}
+    found = {}
+    if "index-url" in settings and not {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & os.environ.keys():
+        found["UV_DEFAULT_INDEX"] = settings["index-url"]
+    if "cert" in settings and "SSL_CERT_FILE" not in os.environ:
+        found["SSL_CERT_FILE"] = settings["cert"]
+    return found
 
 
 if __name__ == "__main__":
-    # uv, with pip's index: `python scripts/environments.py pip install ...`
-    sys.exit(subprocess.run(uv(*sys.argv[1:]), env={**os.environ, **index()}, check=False).returncode)
+    # uv, with pip's index and certificates: `python scripts/environments.py pip install ...`
+    sys.exit(subprocess.run(uv(*sys.argv[1:]), env={**os.environ, **as_pip()}, check=False).returncode)

@@ -55,7 +55,7 @@ class Built:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--installer", "uv", str(ROOT)]
-    env = {**os.environ, **environments.index(), "SOURCE_DATE_EPOCH": "1700000000"}
+    env = {**os.environ, **environments.as_pip(), "SOURCE_DATE_EPOCH": "1700000000"}
     for options in (["--outdir", str(folder)], ["--wheel", "--outdir", str(folder / "direct")]):
         subprocess.run([*build, *options], env=env, check=True, capture_output=True)
     (source,), (wheel,), (direct,) = folder.glob("*.tar.gz"), folder.glob("*.whl"), folder.glob("direct/*.whl")
