@@ -159,6 +159,16 @@ class ObjectStore:
         own = self._fs.protocol
         return not protocols.isdisjoint({own} if isinstance(own, str) else own)
 
+    def _begin(self, path: str, *, defers: bool, **options: Any) -> Any:
+        """Return a new file to write to; one that ``defers`` shows when it is committed."""
+        if not defers:
+            return self._fs.open(path, "wb", **options)
+        file = self._fs.open(path, "wb", autocommit=False, **options)
+        # fsspec would keep it, and one more for each file, for the end of a transaction, of which there is none.
+        with suppress(AttributeError):
+            self._fs.transaction.files.clear()
+        return file
+
     def _commits_late(self) -> bool:
         """Find out whether ``autocommit=False`` keeps an object invisible until ``commit()``, which replaces another.
 
@@ -184,7 +194,7 @@ class ObjectStore:
             info = self._info(path)
             return info is not None and _stored(info).size == len(content)
 
-        file = self._fs.open(path, "wb", autocommit=False)
+        file = self._begin(path, defers=True)
         file.write(content)
         file.close()
         early = is_there()
@@ -237,8 +247,7 @@ class ObjectSink:
         self._store, self._name, self._replace, self._defers = store, name, replace, defers
         self._target = store._path(name)
         self._writes_to = self._target if defers else store._path(f"{OWN_FOLDER}/{uuid.uuid4().hex}.part")
-        options = {"autocommit": False} if defers else {}
-        self._file = store._fs.open(self._writes_to, "wb", block_size=block, **options)
+        self._file = store._begin(self._writes_to, defers=defers, block_size=block)
         self._position = 0
         self._done = False
 

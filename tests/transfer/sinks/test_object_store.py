@@ -7,6 +7,7 @@ import hashlib
 import os
 import traceback
 import uuid
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from airflow_provider_taskdl.exceptions import ConnectionConfigError, Destinatio
 from airflow_provider_taskdl.testing import Synthetic
 from airflow_provider_taskdl.transfer.sinks import object_store
 from airflow_provider_taskdl.transfer.sinks.base import Origin, Sink
-from airflow_provider_taskdl.transfer.sinks.object_store import ObjectStore
+from airflow_provider_taskdl.transfer.sinks.object_store import ObjectSink, ObjectStore
 from airflow_provider_taskdl.transfer.stop import Cancelled
 from tests.s3 import S3Server
 from tests.transfer.harness import GoOn
@@ -96,6 +97,17 @@ class TestWriting:
         sink.commit()
         assert bucket.content("file.bin") == b"new"
         assert store.find(["file.bin"]) != before
+
+    @pytest.mark.parametrize("ends", [ObjectSink.commit, ObjectSink.abort])
+    def test_what_is_done_with_is_let_go(self, ends: Callable[[ObjectSink], object], s3: Bucket) -> None:
+        sink = store_of(s3).open("file.bin", Origin(3), part_size=PART, replace=True)
+        assert isinstance(sink, ObjectSink)
+        sink.write(0, memoryview(b"abc"))
+        file = weakref.ref(sink._file)
+        ends(sink)
+        del sink
+        gc.collect()
+        assert file() is None
 
     def test_giving_up_after_the_commit_takes_nothing_back(self, store: ObjectStore, bucket: Bucket) -> None:
         sink = store.open("file.bin", Origin(1), part_size=PART, replace=True)
@@ -360,6 +372,7 @@ class TestTrouble:
         setattr(sink._file, step, broken)
         with pytest.raises(DestinationError, match="OSError: no more"):
             sink.write(sink._position, memoryview(b"x")) if step == "write" else sink.commit()
+        delattr(sink._file, step)
         sink.abort()
         assert "file.bin" not in bucket.names()
         assert bucket.uploads() == []
