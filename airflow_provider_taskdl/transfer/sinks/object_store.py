@@ -165,7 +165,7 @@ class ObjectStore:
             return self._fs.open(path, "wb", **options)
         file = self._fs.open(path, "wb", autocommit=False, **options)
         # fsspec would keep it, and one more for each file, for the end of a transaction, of which there is none.
-        with suppress(AttributeError):
+        with suppress(AttributeError):  # one that is not made as fsspec's own are may have no such list
             self._fs.transaction.files.clear()
         return file
 
