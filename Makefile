@@ -37,8 +37,8 @@ stores-gcs: $(GCS)/.dev
 	TASKDL_STORES=gcs $(GCS)/bin/python -m pytest tests/stores $(ARGS)
 
 services:  ## Install, as root, what the largest tests start: Chromium, PostgreSQL, Redis (Debian), Azurite (npm), moto
-	apt-get -q update
-	DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends chromium postgresql redis-server \
+	apt-get -q -o Acquire::Retries=5 update
+	DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=5 install -y --no-install-recommends chromium postgresql redis-server \
 		$$(command -v npm >/dev/null || echo npm)
 	npm install --no-audit --no-fund --no-package-lock --prefix .services azurite@3
 	$(PYTHON) -m venv .services/moto

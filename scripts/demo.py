@@ -154,7 +154,7 @@ def demonstrate(folder: Path) -> None:
     )
     store = folder / "object-storage"
     link_examples(folder / "dags")
-    emulator = Emulator(ready_after=REMOTE_TASK_SECONDS)
+    emulator = Emulator(ready_after=REMOTE_TASK_SECONDS, starts="asked")
     with EmulatorServer(emulator) as server:
         homes = {dag_id: folder / dag_id for dag_id in DAGS}
         common = {**server.environment(), "AIRFLOW__LOGGING__JSON_LOGS": "True"}

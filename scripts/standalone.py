@@ -26,7 +26,7 @@ def main() -> int:
     exit_on_signals()
     home = Path(os.environ.get("TASKDL_HOME", ROOT / "airflow-home")).absolute()
     names = link_examples(home / "dags")
-    emulator = Emulator(ready_after=REMOTE_TASK_SECONDS, link_seconds=60)
+    emulator = Emulator(ready_after=REMOTE_TASK_SECONDS, starts="asked", link_seconds=60)
     add_example_tasks(emulator, ready_after=REMOTE_TASK_SECONDS)
     port = free_port(8099)
     with EmulatorServer(emulator, port) as server:

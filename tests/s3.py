@@ -12,8 +12,9 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,15 @@ class S3Server:
         session = boto3.Session(KEY, SECRET, region_name="us-east-1")
         return session.client("s3", endpoint_url=url or self.url, config=config, **facts)
 
-    def bucket(self) -> str:
-        """Make a new bucket and return its name."""
-        name = f"b-{uuid.uuid4().hex[:12]}"
-        (self.directory / name).mkdir()
+    @cached_property
+    def owner(self) -> Any:
+        """The client that makes the buckets."""
+        return self.client()
+
+    def bucket(self, name: str = "") -> str:
+        """Make a new bucket and return its name; one made behind the server's back it would not see for minutes."""
+        name = name or f"b-{uuid.uuid4().hex[:12]}"
+        self.owner.create_bucket(Bucket=name)
         return name
 
 
@@ -80,10 +86,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     # A user's own configuration must not leak in; the secret is no argument, where other processes see it.
     environment = {**os.environ, "RCLONE_CONFIG": os.devnull, "RCLONE_AUTH_KEY": f'"{KEY},{SECRET}"'}
     port = free_port()
-    # Next to no memory of the directory: buckets are made in it behind the server's back. With "0s" it spins a core.
-    options = ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off", "--dir-cache-time", "1ms"]
+    options = ["--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"]
     with running([rclone, "serve", "s3", *options, directory], log, partial(listens, port), env=environment):
-        yield S3Server(f"http://127.0.0.1:{port}", directory)
+        server = S3Server(f"http://127.0.0.1:{port}", directory)
+        with closing(server.owner):
+            yield server
 
 
 @dataclass(frozen=True)

@@ -153,9 +153,9 @@ def test_fifty_runs_outlive_a_triggerer_and_a_worker(
     for number, day in enumerate(runs[:DAYS]):
         day.ready_in(number / 4)
     name, half = victim.task.files[0].name, f"bytes={3 * MIB}-{4 * MIB - 1}"
-    until(lambda: ranges(emulator, victim.task)[name][half], "half a download")
+    until(lambda: ranges(emulator, victim.task)[name][half], "half a download", SLOW)
     limited = deployment.run("never_ready", remote_task_id=never.id)  # so late that its time is not over by then
-    until(lambda: limited.task("wait")["state"] == "deferred", "the waiting of the last sensor")
+    until(lambda: limited.task("wait")["state"] == "deferred", "the waiting of the last sensor", SLOW)
     lost = victim.run.task()["hostname"]
     airflow.kill("triggerer")
     airflow.kill(lost)

@@ -28,7 +28,8 @@ def deployment(
     store = {"conn_type": "aws", "login": KEY, "password": SECRET, "extra": json.dumps(extra)}
     connections = {**emulated.airflow_connections(), "live_store": store}
     # However long a test takes to look: what hangs does so until the test ends it.
-    connections["eo_analysis_default"]["extra"]["timeout"] = 3600
+    for conn_id in ("eo_analysis_default", "baidu_bls_default"):
+        connections[conn_id]["extra"]["timeout"] = 3600
     home = tmp_path_factory.mktemp("airflow")
     settings = {"AIRFLOW__CORE__PARALLELISM": "4", "TASKDL_EXAMPLE_POLL_SECONDS": "2"}
     with deployed(home, HERE / "dags", connections, settings) as running:

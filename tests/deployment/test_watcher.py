@@ -63,7 +63,7 @@ def switch(deployment: Deployment, *, is_paused: bool) -> None:
         deployment.knows(dag_id)
         ask(deployment.client, "PATCH", f"/dags/{dag_id}", {"is_paused": is_paused})
     token = ask(deployment.client, "GET", f"/dags/{DAGS[0]}/details")["file_token"]
-    assert deployment.client.put(f"/parseDagFile/{token}").status_code in (201, 409)
+    until(lambda: deployment.client.put(f"/parseDagFile/{token}").status_code in (201, 409), "the file's being read")
 
 
 def test_each_task_is_told_of_once_over_three_ends_of_the_triggerer(

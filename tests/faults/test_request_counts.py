@@ -13,7 +13,7 @@ from airflow_provider_taskdl.exceptions import AuthenticationError, TaskApiError
 from airflow_provider_taskdl.hooks.base import task_hook
 from airflow_provider_taskdl.hooks.pace import forget_paces
 from airflow_provider_taskdl.sensors.download_link import DownloadLinkSensor
-from airflow_provider_taskdl.testing import Body, Emulator, EmulatorServer, Fault, Status
+from airflow_provider_taskdl.testing import Body, Emulator, EmulatorServer, Fault, Hide, Status
 from tests.running import make_context, run
 from tests.transfer.harness import empty
 
@@ -151,10 +151,11 @@ def test_a_sensor_gives_up_after_so_many_failures(service: str, server: Emulator
 def test_a_rescheduled_sensor_remembers_that_the_state_is_not_to_be_had(service: str, server: EmulatorServer) -> None:
     emulator = server.emulator
     if service == "bls":
-        conn_id, task_id = "baidu_bls_default", emulator.bls_task(b"x", ready_after=2.0).id
+        conn_id, task_id = "baidu_bls_default", emulator.bls_task(b"x").id
     else:
-        conn_id, task_id = "eo_analysis_default", emulator.eo_task({"a": b"x"}, ready_after=2.0).id
+        conn_id, task_id = "eo_analysis_default", emulator.eo_task({"a": b"x"}).id
     emulator.fault(f"{service}.status", Body(status=404))
+    emulator.fault(f"{service}.link", Hide(), times=MAX_REFUSALS + 1)
     sensor = DownloadLinkSensor(
         task_id="wait", conn_id=conn_id, remote_task_id=task_id, poke_interval=0.02, mode="reschedule", deferrable=False
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +102,5 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 @pytest.fixture
 def bucket(s3: S3Server) -> str:
-    """A new bucket, made through the server: one made behind its back it would not see for minutes."""
-    import s3fs
-
-    name = f"b-{uuid.uuid4().hex[:12]}"
-    s3fs.S3FileSystem(**s3.options).mkdir(name)
-    return name
+    """A new bucket."""
+    return s3.bucket()

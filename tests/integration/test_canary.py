@@ -23,7 +23,7 @@ from tests.database import copy_database
 from tests.integration.conftest import DAGS
 from tests.s3 import SECRET, S3Server
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SECRETS = {
     "secret_access_key": "CANARYsecretAccessKey0000000/+==",

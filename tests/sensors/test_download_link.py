@@ -152,21 +152,22 @@ def test_errors_in_a_row_are_left_to_airflows_retries(
 
 
 @every_mode
-@pytest.mark.parametrize("poke_interval", [0.05, 60.0])
+@pytest.mark.parametrize(("poke_interval", "timeout"), [(0.05, 0.4), (60.0, 1.0)])
 @pytest.mark.parametrize("how", ["running", "empty", "null", "blank", "first"])
 def test_the_deadline_is_the_same_and_the_last_look_is_at_it(
-    taskdl_emulator: Emulator, mode: Mode, poke_interval: float, how: Any
+    taskdl_emulator: Emulator, mode: Mode, poke_interval: float, timeout: float, how: Any
 ) -> None:
     task_id = _task(taskdl_emulator, "eo", ready_after=60 if how == "running" else 0)
     if how != "running":
         taskdl_emulator.fault("eo.link", Hide(how))
-    sensor = _sensor(mode, "eo", task_id, timeout=0.4, poke_interval=poke_interval)
+    sensor = _sensor(mode, "eo", task_id, timeout=timeout, poke_interval=poke_interval)
     began = time.time()
     kind, error = outcome(lambda: run(sensor, make_context()))
     assert (kind, type(error)) == ("retry", AirflowSensorTimeout)
     assert f"remote task {task_id} were not there in time" in str(error)
-    assert 0.4 <= time.time() - began < 5
-    assert taskdl_emulator.seen("eo.*")[-1].time - began >= 0.35
+    assert timeout <= time.time() - began < timeout + 5
+    if poke_interval > timeout:  # else the look before may end after the deadline, and is the last one
+        assert taskdl_emulator.seen("eo.*")[-1].time - began >= timeout - 0.05
 
 
 @every_mode
@@ -221,7 +222,8 @@ def test_airflows_flags_mean_the_same_in_every_mode(
     taskdl_emulator: Emulator, mode: Mode, delay: float, flag: str, script: Callable[[Emulator, float], str],
     expected: tuple[str, str],
 ) -> None:  # fmt: skip
-    settings = {flag: True, "max_consecutive_errors": 1, "timeout": 0.5}
+    ends_by_itself = script is _fails or (script is _is_down and flag != "silent_fail")
+    settings = {flag: True, "max_consecutive_errors": 1, "timeout": 20.0 if ends_by_itself else 0.5}
     sensor = _sensor(mode, "eo", script(taskdl_emulator, delay), **settings)
     kind, error = outcome(lambda: run(sensor, make_context()))
     assert (kind, type(error).__name__) == expected

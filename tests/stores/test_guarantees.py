@@ -138,8 +138,9 @@ def test_a_process_that_is_killed_leaves_nothing_under_a_name_and_what_it_has_do
     taskdl_emulator.fault("file:broken.bin", Stall(600), after=PARTS - 2)
     process = in_a_process(task, url, concurrency=1)
     deadline = time.monotonic() + 120
+    noted = f"_taskdl/{task.id}.partial.json"
     try:  # the last request is made when all parts before it are stored
-        while taskdl_emulator.count("file", "broken.bin") < PARTS - 1:
+        while taskdl_emulator.count("file", "broken.bin") < PARTS - 1 or noted not in place.names(url):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.05)

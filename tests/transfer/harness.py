@@ -142,7 +142,7 @@ def lists(server: EmulatorServer, task: Task) -> Callable[[], FileListing]:
     def ask() -> FileListing:
         url = server.base_url + emulator.eo_prefix + call.path
         asked: Any = {"params": call.query, "json": call.body, "headers": headers}
-        response = httpx.request(call.method, url, **asked, trust_env=False, verify=_TLS)
+        response = httpx.request(call.method, url, **asked, trust_env=False, verify=_TLS, timeout=60)
         return call.read(Answer(response.status_code, dict(response.headers), response.content))
 
     return ask

@@ -57,16 +57,17 @@ class TestConnections:
         "more", [b"more", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfalse"], ids=["junk", "answer"]
     )
     def test_what_follows_an_answer_unasked_is_not_taken_for_the_next_one(self, more: bytes) -> None:
-        sent = threading.Event()
+        read, sent = threading.Event(), threading.Event()
 
         def answer(visit: Visit) -> None:
             visit.send(HELLO)
-            visit.hang(0.05)  # or it would come along with the answer, and go with it
+            assert read.wait(10)  # or it would come along with the answer, and go with it
             visit.send(more)
             sent.set()
 
         with Host(answer, HELLO) as host, link_client() as client:
             assert body(client.get(host.url(), {})) == b"hello"
+            read.set()
             assert sent.wait(10)
             time.sleep(0.05)
             assert body(client.get(host.url(), {})) == b"hello"

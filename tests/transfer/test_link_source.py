@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TypeVar
 
 import pytest
 
+from airflow_provider_taskdl import listing as listings
 from airflow_provider_taskdl.exceptions import (
     AuthenticationError,
     RateLimitedError,
@@ -22,7 +23,7 @@ from airflow_provider_taskdl.exceptions import (
     TransferError,
 )
 from airflow_provider_taskdl.listing import FileListing, Link, RemoteFile
-from airflow_provider_taskdl.transfer import retry
+from airflow_provider_taskdl.transfer import link_source, retry
 from airflow_provider_taskdl.transfer.link_source import LinkSource
 from airflow_provider_taskdl.transfer.retry import RetryPolicy
 from tests.transfer.harness import FAST, Lister, listing, remote
@@ -48,6 +49,27 @@ def in_threads(work: Callable[[], T]) -> list[T]:
         return list(pool.map(run, range(THREADS)))
 
 
+class Wall:
+    """The world's clock, which goes by hand where the life of links is reckoned."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        wall = self
+
+        class Moved(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return datetime.fromtimestamp(wall.now, tz)
+
+        for module in (link_source, listings):
+            monkeypatch.setattr(module, "datetime", Moved)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    return Wall(monkeypatch)
+
+
 class Slow(Lister):
     """Takes its time, so that the others have to wait."""
 
@@ -66,20 +88,21 @@ def test_a_link_that_has_time_left_is_handed_out_as_it_is(life: float | None) ->
     assert lister.calls == 0
 
 
-def test_a_link_is_replaced_before_it_ends() -> None:
+def test_a_link_is_replaced_before_it_ends(wall: Wall) -> None:
     lister = Lister([links(2, 3600)])
-    source = LinkSource(links(1, 0.4), lister, FAST)
+    source = LinkSource(links(1, 100), lister, FAST)
+    wall.now += 79
     assert source.current("a").reveal() == "http://h/a?n=1"
-    time.sleep(0.35)
+    wall.now += 2
     assert source.current("a").reveal() == "http://h/a?n=2"
     assert source.current("b").reveal() == "http://h/b?n=2"
     assert lister.calls == source.renewals == 1
 
 
-def test_many_threads_with_an_ending_link_ask_once() -> None:
+def test_many_threads_with_an_ending_link_ask_once(wall: Wall) -> None:
     lister = Slow([links(2, 3600)])
-    source = LinkSource(links(1, 0.2), lister, FAST)
-    time.sleep(0.2)
+    source = LinkSource(links(1, 100), lister, FAST)
+    wall.now += 90
     assert set(in_threads(lambda: source.current("a").reveal())) == {"http://h/a?n=2"}
     assert lister.calls == 1
 
@@ -132,10 +155,10 @@ def test_a_service_that_gives_the_same_ending_link_is_not_asked_without_end() ->
 
 
 @pytest.mark.parametrize("by", ["current", "renew"])
-def test_a_renewed_listing_with_another_size_is_a_changed_source(by: str) -> None:
-    source = LinkSource(links(1, 0.05, size=10), Lister([links(2, size=11)]), FAST)
+def test_a_renewed_listing_with_another_size_is_a_changed_source(by: str, wall: Wall) -> None:
+    source = LinkSource(links(1, 100, size=10), Lister([links(2, size=11)]), FAST)
     first = source.current("a")
-    time.sleep(0.05)
+    wall.now += 100
     for _ in range(2):
         with pytest.raises(SourceChangedError, match="another size") as caught:
             source.current("a") if by == "current" else source.renew("a", first)
@@ -271,12 +294,12 @@ def test_a_service_that_starts_again_is_waited_for_however_often_it_refuses_mean
 
 
 @pytest.mark.parametrize("error", [ServiceUnavailableError("busy"), AuthenticationError("refused")])
-def test_a_link_that_still_holds_is_good_while_there_is_no_new_one(error: TaskDownloadError) -> None:
-    source = LinkSource(links(1, 1.0), Lister([error]), FAST)
-    time.sleep(0.85)  # its last fifth
+def test_a_link_that_still_holds_is_good_while_there_is_no_new_one(error: TaskDownloadError, wall: Wall) -> None:
+    source = LinkSource(links(1, 100), Lister([error]), FAST)
+    wall.now += 85  # its last fifth
     assert source.current("a").reveal() == "http://h/a?n=1"
     assert source.renewals == 1
-    time.sleep(0.2)
+    wall.now += 20
     with pytest.raises(type(error)):
         source.current("a")
 
@@ -324,13 +347,13 @@ def test_a_listing_without_links_for_now_leaves_the_others_those_that_hold(lacki
     assert lister.calls == 1
 
 
-def test_a_link_that_is_about_to_end_is_used_to_its_end_while_the_listing_is_empty() -> None:
+def test_a_link_that_is_about_to_end_is_used_to_its_end_while_the_listing_is_empty(wall: Wall) -> None:
     lister = Lister([listing()])
-    source = LinkSource(links(1, 1.0), lister, PATIENT)
-    time.sleep(0.85)  # its last fifth
+    source = LinkSource(links(1, 100), lister, PATIENT)
+    wall.now += 85  # its last fifth
     assert {source.current("a").reveal() for _ in range(20)} == {"http://h/a?n=1"}
     assert lister.calls == 1
-    time.sleep(0.2)
+    wall.now += 20
     with pytest.raises(TaskNotReadyError):
         source.current("a")
 

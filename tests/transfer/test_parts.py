@@ -25,7 +25,7 @@ from airflow_provider_taskdl.testing import (
     Task,
 )
 from airflow_provider_taskdl.transfer.job import DownloadJob
-from tests.transfer.harness import job, leftovers, lists, published, split_finely
+from tests.transfer.harness import job, leftovers, lists, published, split_finely, until
 
 PART = 64 * 1024
 SIZE = 10 * PART + 123
@@ -50,7 +50,7 @@ def _try_that_fails(server: EmulatorServer, task: Task, to: Path) -> None:
     """Bring what can be had while nothing beyond the sixth part comes."""
     server.emulator.fault("file:*", Cut(at=6 * PART))
     with pytest.raises(TransferError):
-        _job(server, task, to, concurrency=2).run()
+        _job(server, task, to, concurrency=1).run()
     server.emulator.clear_faults()
 
 
@@ -201,9 +201,16 @@ def test_another_version_does_not_continue_the_one_before(server: EmulatorServer
 def test_a_stop_keeps_what_has_come(server: EmulatorServer, emulator: Emulator, task: Task, tmp_path: Path) -> None:
     emulator.fault("file:*", Drip(rate=2 * PART))
     running = _job(server, task, tmp_path, concurrency=2)
-    threading.Timer(1.2, running.cancel).start()
+
+    def stop() -> None:
+        until(lambda: emulator.count("file") >= 5)
+        running.cancel()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
     with pytest.raises(DownloadFailedError, match="cancelled"):
         running.run()
+    stopper.join()
     assert published(tmp_path) == set()
     emulator.clear_faults()
     before = emulator.bytes_sent("file")

@@ -151,18 +151,18 @@ class TestNetwork:
 
     def test_a_host_that_is_always_silent_is_given_up(self) -> None:
         with Host(by=cut(500, "hang")) as host, pytest.raises(TransferError, match="no bytes arrived in time"):
-            read(host.url(), size=SIZE, timeout=0.5)
+            read(host.url(), size=SIZE, timeout=1.0)
         assert len(host.requests) == 1 + FAST.failures
 
     def test_a_slow_host_is_let_finish(self) -> None:
         def drip(visit: Visit) -> None:
-            visit.send(head(Content_Length=10))
-            for byte in DATA[:10]:
+            visit.send(head(Content_Length=30))
+            for byte in DATA[:30]:
                 time.sleep(0.1)
                 visit.send(bytes([byte]))
 
         with Host(drip) as host:
-            assert read(host.url(), timeout=0.5).data == DATA[:10]
+            assert read(host.url(), timeout=2.0).data == DATA[:30]
 
     def test_a_refused_connection_is_tried_again_and_then_given_up(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gone:

@@ -136,23 +136,24 @@ def test_a_bug_keeps_its_traceback(taskdl_emulator: Emulator, monkeypatch: pytes
         _one_event(_trigger("7"))
 
 
-@pytest.mark.parametrize("poll_interval", [0.05, 60.0])
+@pytest.mark.parametrize(("poll_interval", "seconds"), [(0.05, 0.4), (60.0, 1.0)])
 def test_it_ends_at_the_deadline_after_a_last_look(
-    taskdl_emulator: Emulator, closed: list[TaskApiHook], poll_interval: float
+    taskdl_emulator: Emulator, closed: list[TaskApiHook], poll_interval: float, seconds: float
 ) -> None:
     task = taskdl_emulator.eo_task({"a": b"1"}, ready_after=60)
     began = time.time()
-    event = _one_event(_trigger(task.id, seconds=0.4, poll_interval=poll_interval))
+    event = _one_event(_trigger(task.id, seconds=seconds, poll_interval=poll_interval))
     assert event == {"version": 1, "status": "timeout", "remote_task_id": task.id}
-    assert 0.39 <= time.time() - began < 5
     # The loop's clock and the world's may differ by a little.
-    assert taskdl_emulator.seen("eo.status")[-1].time >= began + 0.39
+    assert seconds - 0.01 <= time.time() - began < seconds + 5
+    if poll_interval > seconds:  # else the look before may end after the deadline, and is the last one
+        assert taskdl_emulator.seen("eo.status")[-1].time >= began + seconds - 0.01
     assert len(closed) == 1
 
 
 def test_what_is_ready_at_the_last_look_is_not_too_late(taskdl_emulator: Emulator) -> None:
-    task = taskdl_emulator.eo_task({"a": b"1"}, ready_after=0.3)
-    assert _one_event(_trigger(task.id, seconds=0.4, poll_interval=60))["status"] == "ready"
+    task = taskdl_emulator.eo_task({"a": b"1"}, ready_after=1.0)
+    assert _one_event(_trigger(task.id, seconds=1.5, poll_interval=60))["status"] == "ready"
 
 
 @pytest.mark.parametrize(("ready_after", "status"), [(0, "ready"), (60, "timeout")])
@@ -182,7 +183,7 @@ def test_a_back_off_that_the_worker_began_is_kept(taskdl_emulator: Emulator) -> 
 def test_errors_never_become_a_hot_loop(taskdl_emulator: Emulator) -> None:
     task = taskdl_emulator.eo_task({"a": b"1"})
     taskdl_emulator.fault("eo.*", Status(503))
-    assert _one_event(_trigger(task.id, seconds=1.0, poll_interval=0.1))["status"] == "timeout"
+    assert _one_event(_trigger(task.id, seconds=3.0, poll_interval=0.1))["status"] == "timeout"
     assert 2 <= taskdl_emulator.count("eo.*") <= 10
 
 
@@ -192,20 +193,22 @@ def test_a_cancelled_wait_ends_at_once_and_closes_its_client(
     task = taskdl_emulator.eo_task({"a": b"1"}, ready_after=60)
     seen: list[dict[str, Any]] = []
 
-    async def run() -> None:
+    async def run() -> float:
         async def consume() -> None:
             seen.extend(await _events(_trigger(task.id, poll_interval=30)))
 
         waiting = asyncio.create_task(consume())
-        await asyncio.sleep(0.5)
-        assert taskdl_emulator.count("eo.status") == 1
+        while not taskdl_emulator.count("eo.status"):  # noqa: ASYNC110 - a thread of its own counts
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        began = time.time()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        return time.time() - began
 
-    began = time.time()
-    asyncio.run(run())
-    assert time.time() - began < 10
+    assert asyncio.run(run()) < 10
+    assert taskdl_emulator.count("eo.status") == 1
     assert (seen, len(closed)) == ([], 1)
 
 
@@ -266,16 +269,19 @@ def test_nothing_but_the_network_is_waited_for_on_the_loop(
 def test_no_step_holds_the_loop_for_long(taskdl_emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     task = taskdl_emulator.eo_task({"a": b"1"}, ready_after=0.3)
 
-    async def run() -> None:
+    async def run() -> list[str]:
         loop = asyncio.get_running_loop()
         await _events(_trigger(task.id))
+        caplog.clear()
         loop.slow_callback_duration = 0.5
         loop.set_debug(True)
         await _events(_trigger(task.id))
+        return [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
     caplog.set_level(logging.WARNING, "asyncio")
-    asyncio.run(run())
-    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+    # The garbage collector or a busy machine may hold it up once; what we do holds it up each time.
+    held_up = [asyncio.run(run()) for _ in range(3)]
+    assert [] in held_up, held_up
 
 
 def test_the_watch_of_the_loop_sees_what_blocks(loop_watch: _LoopWatch) -> None:
@@ -318,4 +324,4 @@ def test_two_hundred_waits_share_one_loop(taskdl_emulator: Emulator, closed: lis
     assert [events[0]["summary"]["remote_task_id"] for events in results] == [task.id for task in tasks]
     assert all(len(events) == 1 for events in results)
     assert len(closed) == 1
-    assert sorted(gaps)[len(gaps) // 2] < 0.2
+    assert sorted(gaps)[len(gaps) // 2] < 1.0

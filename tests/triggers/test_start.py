@@ -267,8 +267,8 @@ def test_without_a_deadline_it_ends_before_airflows_limit(taskdl_emulator: Emula
     remote = taskdl_emulator.eo_task({"a.bin": b"abc"}, ready_after=60)
     kwargs: dict[str, Any] = {"conn_id": "eo_analysis_default", "remote_task_id": remote.id, "deadline": None}
     trigger = DownloadLinkTrigger(**kwargs, poll_interval=0.05, grace=120.0)
-    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=120.4)  # type: ignore[attr-defined]
     began = time.time()
+    trigger.timeout_after = datetime.now(timezone.utc) + timedelta(seconds=120.4)  # type: ignore[attr-defined]
     assert [event["status"] for event in _events(trigger)] == ["timeout"]
     assert 0.4 <= time.time() - began < 10
 

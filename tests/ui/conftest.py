@@ -56,7 +56,7 @@ def deployment(
 
     home = tmp_path_factory.mktemp("airflow")
     link_examples(home / "dags")
-    (s3_server.directory / BUCKET).mkdir()
+    s3_server.bucket(BUCKET)
     env = {
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",

@@ -44,7 +44,7 @@ with DAG("big_parts", **DOWNLOAD):
     download(5 * MIB)
 
 with DAG("limited_time", **DOWNLOAD):
-    download(1 * MIB, execution_timeout=timedelta(seconds=10))
+    download(1 * MIB, execution_timeout=timedelta(seconds=20))
 
 with DAG("waiting", params={"remote_task_ids": [], "timeout": 3600}, **COMMON):
 
@@ -65,5 +65,5 @@ with DAG("waiting_not_for_ever", params={"remote_task_id": ""}, **COMMON):
         remote_task_id="{{ params.remote_task_id }}",
         deferrable=True,
         poke_interval=1,
-        timeout=30,
+        timeout=45,
     )
