@@ -79,7 +79,8 @@ def trigger(client: httpx.Client, dag_id: str) -> str:
 def follow(client: httpx.Client, runs: dict[str, str]) -> dict[str, str]:
     """Wait until all runs have succeeded and return the triggers that waited for them."""
     triggers = {}
-    for _ in range(480):
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
         for dag_id, run in runs.items():
             for task in client.get(f"{run}/taskInstances").raise_for_status().json()["task_instances"]:
                 if task["state"] == "deferred" and task["trigger"]:

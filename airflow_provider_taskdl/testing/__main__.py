@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None, prog: str = "python -m airflow_prov
         link_seconds=options.link_seconds,
         status_endpoint=options.status_endpoint,
         ready_after=options.ready_after,
+        starts="asked",
     )
     emulator.rules += options.fault
     add_example_tasks(emulator, ready_after=options.ready_after)

@@ -273,20 +273,21 @@ def test_an_answer_that_does_not_end_is_given_up(
             lists(hook_for("eo", host.url("")), "7")
         assert caught.value.retryable
         assert caught.value.__context__ is None
+        until(lambda: host.requests)
         assert len(host.requests) == 1
 
 
 def test_the_connection_after_one_that_was_given_up_works(
     lists: Lists, hook_for: Callable[..., TaskApiHook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "MAX_ANSWER_SECONDS", 0.5)
     listing: Any = {"code": 200, "data": {"downloadUrls": []}}
     slow = _drip(head(Content_Length=10**9), b" ")("eo")
     with Host(slow, whole(json.dumps(listing).encode())) as host:
         hook = hook_for("eo", host.url(""))
-        with pytest.raises(ServiceUnavailableError):
-            lists(hook, "7")
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(exchange, "MAX_ANSWER_SECONDS", 0.5)
+            with pytest.raises(ServiceUnavailableError):
+                lists(hook, "7")
         assert not lists(hook, "7").is_ready
 
 

@@ -287,7 +287,8 @@ def test_a_thread_is_told_of_a_long_pause() -> None:
 @pytest.mark.parametrize("comes", ["before", "after"])
 def test_a_loop_that_was_closed_around_its_waiters_holds_nobody_up(monkeypatch: pytest.MonkeyPatch, comes: str) -> None:
     monkeypatch.setattr("airflow_provider_taskdl.hooks.pace._LOOK_UP", 0.05 if comes == "before" else 60.0)
-    pace = Pace(2.0)
+    now = [0.0]
+    pace = Pace(20.0, lambda: now[0])
     pace.turn()
     loop = asyncio.new_event_loop()
 
@@ -303,6 +304,7 @@ def test_a_loop_that_was_closed_around_its_waiters_holds_nobody_up(monkeypatch: 
         while len(pace._queue) < 4:
             time.sleep(0.001)
     loop.close()
+    now[0] = 1.0
     if comes == "after":
         other.start()
     other.join(20)

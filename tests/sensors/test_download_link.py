@@ -177,7 +177,7 @@ def test_the_deadline_is_no_later_for_a_service_that_asks_for_more_time(taskdl_e
     began = time.time()
     _, error = outcome(lambda: run(_sensor(mode, "eo", task_id, timeout=0.4), make_context()))
     assert type(error) is AirflowSensorTimeout
-    assert time.time() - began < 5
+    assert time.time() - began < 20
 
 
 @every_mode

@@ -81,7 +81,11 @@ class Disk(Place):
 
     def contents(self, url: str) -> dict[str, bytes]:
         root = Path(url.removeprefix("file://"))
-        return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        return {name: (root / name).read_bytes() for name in self.names(url)}
+
+    def names(self, url: str) -> set[str]:
+        root = Path(url.removeprefix("file://"))
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
     def put(self, url: str, name: str, data: bytes) -> None:
         path = Path(url.removeprefix("file://")) / name

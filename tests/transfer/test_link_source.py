@@ -93,7 +93,7 @@ def test_a_link_is_replaced_before_it_ends(wall: Wall) -> None:
     source = LinkSource(links(1, 100), lister, FAST)
     wall.now += 79
     assert source.current("a").reveal() == "http://h/a?n=1"
-    wall.now += 2
+    wall.now += 10
     assert source.current("a").reveal() == "http://h/a?n=2"
     assert source.current("b").reveal() == "http://h/b?n=2"
     assert lister.calls == source.renewals == 1

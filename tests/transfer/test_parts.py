@@ -206,11 +206,9 @@ def test_a_stop_keeps_what_has_come(server: EmulatorServer, emulator: Emulator, 
         until(lambda: emulator.count("file") >= 5)
         running.cancel()
 
-    stopper = threading.Thread(target=stop)
-    stopper.start()
+    threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(DownloadFailedError, match="cancelled"):
         running.run()
-    stopper.join()
     assert published(tmp_path) == set()
     emulator.clear_faults()
     before = emulator.bytes_sent("file")

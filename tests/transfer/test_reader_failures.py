@@ -134,7 +134,7 @@ class TestRefusals:
         with Host(by=Once(lambda r: whole(b"", status, Retry_After=1), good)) as host:
             started = time.monotonic()
             read(host.url())
-        assert 1.0 <= time.monotonic() - started < 3
+        assert 1.0 <= time.monotonic() - started < 20
 
     @pytest.mark.parametrize("status", ["304 Not Modified", "501 Not Implemented", "206 Partial Content"])
     def test_any_other_status_is_no_file(self, status: str) -> None:
@@ -147,7 +147,7 @@ class TestNetwork:
         with Host(by=Once(lambda r: Visit.hang, good)) as host:
             started = time.monotonic()
             assert read(host.url(), timeout=0.3).data == DATA
-        assert 0.3 <= time.monotonic() - started < 3
+        assert 0.3 <= time.monotonic() - started < 20
 
     def test_a_host_that_is_always_silent_is_given_up(self) -> None:
         with Host(by=cut(500, "hang")) as host, pytest.raises(TransferError, match="no bytes arrived in time"):

@@ -149,7 +149,7 @@ class TestStop:
         def slow(sink: LocalSink) -> Any:
             if sink._target.name == "second":
                 reached.set()
-                assert go.wait(10)
+                assert go.wait(60)
             return real(sink)
 
         def interrupt(progress: Any) -> str | None:

@@ -300,7 +300,8 @@ def test_an_example_runs_at_a_click_and_its_pages_lead_to_its_files(
     seen = [shown(page)]
 
     page.get_by_role("row").get_by_role("link", name="download", exact=True).click()
-    expect(page.get_by_text(re.compile(rf"{len(paths)} of {len(paths)} files, .*MB/s; "))).to_be_visible()
+    closing = re.compile(rf"{len(paths)} of {len(paths)} files, .*MB/s.*; \d+ failures mended")
+    expect(page.get_by_text(closing)).to_be_visible()
     table = page.get_by_text(re.compile(r"^\s*outcome\s+size\s+sha256\s+file\s"))
     for path in paths:
         assert re.fullmatch(rf"s3://{STORE}@{BUCKET}/{example.folder}/[^/?]+", path)
