@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 import airflow_provider_taskdl
 from airflow_provider_taskdl.hooks.bls import BlsHook
 from airflow_provider_taskdl.hooks.eo_analysis import EoAnalysisHook
+from airflow_provider_taskdl.listing import TaskState
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Stall, Synthetic
 from airflow_provider_taskdl.testing.__main__ import BLS_TASK, EO_TASK, add_example_tasks
 from airflow_provider_taskdl.testing.links import make_link
@@ -132,11 +133,9 @@ def test_the_fixture_serves_what_the_environment_names(
     assert taskdl_server.emulator is taskdl_emulator
 
 
-def test_the_command_serves_the_examples_until_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [
-        sys.executable, "-m", "airflow_provider_taskdl.testing",
-        "--port", "0", "--ready-after", "0", "--fault", "eo.status status 503 times=1",
-    ]  # fmt: skip
+def _command(monkeypatch: pytest.MonkeyPatch, *options: str) -> subprocess.Popen[str]:
+    """Start the command, and set the environment's connections as it says."""
+    command = [sys.executable, "-m", "airflow_provider_taskdl.testing", "--port", "0", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": PARENT}
     )
@@ -147,12 +146,33 @@ def test_the_command_serves_the_examples_until_told_to_stop(monkeypatch: pytest.
             monkeypatch.setenv(name, value.strip("'"))
         if line.startswith("}"):
             break
+    return process
+
+
+def test_the_command_serves_the_examples_until_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = _command(monkeypatch, "--ready-after", "0", "--fault", "eo.status status 503 times=1")
     hook = EoAnalysisHook()
     assert hook.list_files(EO_TASK).summary()["file_names"] == ["ndvi_result.tif", "analysis_report.pdf"]
     hook.close()
     process.send_signal(signal.SIGTERM)
     _, complaints = process.communicate(timeout=20)
     assert (process.returncode, complaints) == (0, "")
+
+
+def test_what_is_created_at_the_command_takes_its_time_from_the_first_question_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = _command(monkeypatch, "--ready-after", "1")
+    with contextlib.closing(BlsHook()) as hook:
+        task_id = hook.create_download_task(
+            log_store_name="log", query_start_time="2026-01-01", query_end_time="2026-01-02"
+        )
+        time.sleep(1.2)
+        assert hook.get_state(task_id) is TaskState.RUNNING
+        time.sleep(1.2)
+        assert hook.get_state(task_id) is TaskState.SUCCESS
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
 
 
 def test_a_bad_rule_on_the_command_line_is_explained() -> None:
