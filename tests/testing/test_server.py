@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -133,37 +134,40 @@ def test_the_fixture_serves_what_the_environment_names(
     assert taskdl_server.emulator is taskdl_emulator
 
 
-def _command(monkeypatch: pytest.MonkeyPatch, *options: str) -> subprocess.Popen[str]:
-    """Start the command, and set the environment's connections as it says."""
+@contextlib.contextmanager
+def _command(monkeypatch: pytest.MonkeyPatch, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command runs, and the environment has the connections that it names."""
     command = [sys.executable, "-m", "airflow_provider_taskdl.testing", "--port", "0", *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": PARENT}
     )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("export "):
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            monkeypatch.setenv(name, value.strip("'"))
-        if line.startswith("}"):
-            break
-    return process
+    with process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("export "):
+                    name, _, value = line.removeprefix("export ").strip().partition("=")
+                    monkeypatch.setenv(name, value.strip("'"))
+                if line.startswith("}"):
+                    break
+            yield process
+        finally:
+            process.kill()
 
 
 def test_the_command_serves_the_examples_until_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = _command(monkeypatch, "--ready-after", "0", "--fault", "eo.status status 503 times=1")
-    hook = EoAnalysisHook()
-    assert hook.list_files(EO_TASK).summary()["file_names"] == ["ndvi_result.tif", "analysis_report.pdf"]
-    hook.close()
-    process.send_signal(signal.SIGTERM)
-    _, complaints = process.communicate(timeout=20)
-    assert (process.returncode, complaints) == (0, "")
+    with _command(monkeypatch, "--ready-after", "0", "--fault", "eo.status status 503 times=1") as process:
+        with contextlib.closing(EoAnalysisHook()) as hook:
+            assert hook.list_files(EO_TASK).summary()["file_names"] == ["ndvi_result.tif", "analysis_report.pdf"]
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=20)
+        assert (process.returncode, complaints) == (0, "")
 
 
 def test_what_is_created_at_the_command_takes_its_time_from_the_first_question_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    process = _command(monkeypatch, "--ready-after", "1")
-    with contextlib.closing(BlsHook()) as hook:
+    with _command(monkeypatch, "--ready-after", "1"), contextlib.closing(BlsHook()) as hook:
         task_id = hook.create_download_task(
             log_store_name="log", query_start_time="2026-01-01", query_end_time="2026-01-02"
         )
@@ -171,8 +175,6 @@ def test_what_is_created_at_the_command_takes_its_time_from_the_first_question_o
         assert hook.get_state(task_id) is TaskState.RUNNING
         time.sleep(1.2)
         assert hook.get_state(task_id) is TaskState.SUCCESS
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
 
 
 def test_a_bad_rule_on_the_command_line_is_explained() -> None:
