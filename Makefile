@@ -5,7 +5,7 @@ GCS := .venv-gcs
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo standalone test test-quick compat compat-oldest check bench bench-kills bench-lists bench-waiting bench-workers import-time build clean docs fuzz services screenshots stores stores-gcs
+.PHONY: help venv demo standalone test test-quick test-slow compat compat-oldest check bench bench-kills bench-lists bench-waiting bench-workers import-time build clean docs fuzz services screenshots stores stores-gcs
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/.dev  ## Run the tests; choose some with ARGS="-k name"
 
 test-quick: $(VENV)/.dev  ## Run the tests that start no Airflow and nothing else that is large
 	$(BIN)/python -m pytest -m 'not slow and not airflow' $(ARGS)
+
+test-slow: $(VENV)/.dev  ## Run the others, but for those that start a whole Airflow
+	$(BIN)/python -m pytest -m '(slow or airflow) and not deployment' $(ARGS)
 
 compat: $(VENV)/.dev  ## Run the tests on every Airflow and Python supported; ARGS="2.11 3.3/3.13", "--jobs 2"
 	$(BIN)/python scripts/compat.py $(ARGS)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 
 import pytest
 
@@ -23,6 +24,11 @@ with suppress(ImportError):  # the environment for Google's store has none
     # How long an example takes says how busy the machine is.
     settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
+with suppress(ImportError):
+    import botocore.loaders
+
+    # One reader of the vendor's service descriptions for all S3 clients: read anew, they are most of what one costs.
+    botocore.loaders.create_loader = cache(botocore.loaders.create_loader)
 
 
 @pytest.fixture(scope="session")

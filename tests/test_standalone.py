@@ -17,7 +17,7 @@ import pytest
 SCRIPT = Path(__file__).parent.parent / "scripts" / "standalone.py"
 TRIGGER = "airflow_provider_taskdl.triggers.download_link.DownloadLinkTrigger"
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.cluster.many import Cluster
 from tests.deployment.living import Run, until
 from tests.s3 import SECRET, S3Server, uploads_in
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 MIB = 1024 * 1024
 NEVER = 1e6

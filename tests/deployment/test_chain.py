@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_taskdl.testing import Emulator, Stall, Status, Task
 from tests.deployment.living import Deployment, Run, ask, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 HOURS = [f"2025-11-01T0{hour}:00:00Z" for hour in range(4)]
 

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer, Status
 from tests.deployment.living import Deployment, Run, guests, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(600)]
 
 NEVER = 1e6
 LIMIT = 60.0  # of the sensor that does not wait for ever; see its DAG

@@ -16,7 +16,7 @@ from airflow_provider_taskdl.testing import Emulator, Stall, Synthetic, Task
 from tests.deployment.living import Deployment, Run, until
 from tests.s3 import S3Server
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(400)]
 
 MIB = 1024 * 1024
 

@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_taskdl.testing import Emulator, EmulatorServer
 from tests.deployment.living import Deployment, Run, guests, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 COUNT = 100
 SLOW = 400.0  # seconds in which a small machine starts so many tasks

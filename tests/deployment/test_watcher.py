@@ -17,7 +17,7 @@ from airflow_provider_taskdl.triggers.memory import key_of
 from tests.canary import assert_canary_free, recorded_links
 from tests.deployment.living import Deployment, ask, guests, until
 
-pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.s3, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEVER = 1e6
 EO = "eo_analysis_default"

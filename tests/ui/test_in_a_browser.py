@@ -21,7 +21,7 @@ from tests.servers import free_port
 from tests.ui.conftest import BUCKET, STORE, Shot
 from tests.ui.pages import Connections, shown
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.airflow, pytest.mark.deployment, pytest.mark.slow, pytest.mark.timeout(400)]
 
 FORMS: Mapping[str, Mapping[str, Any]] = {
     form["connection-type"]: form for form in get_provider_info()["connection-types"]
